@@ -1,0 +1,1 @@
+"""How a chapter becomes a checked, rendered page."""

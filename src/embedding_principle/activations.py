@@ -1,0 +1,181 @@
+"""Activation functions and their affine pieces.
+
+An *affine piece* of σ is a maximal open interval (u, v) with a slope λ ≠ 0 and an intercept μ such that
+σ(z) = λz + μ on it. The lifting of Bai et al. (arXiv:2205.13283) inserts neurons that stay inside one such
+piece on the whole training set; an activation without pieces (tanh, sigmoid, softplus, GELU) cannot be lifted exactly.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Elementwise = Callable[[Tensor], Tensor]
+
+_SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. (2017), as in torch.nn.functional.selu
+_SELU_ALPHA = 1.6732632423543772
+_INVERSE_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class AffinePiece:
+    """One affine piece: σ(z) = slope · z + intercept for lower < z < upper.
+
+    Attributes:
+        lower: u, possibly -inf.
+        upper: v, possibly +inf.
+        slope: λ, never zero: a constant piece transmits nothing, so it cannot carry a lifting.
+        intercept: μ.
+
+    Raises:
+        ValueError: if the interval is empty or the slope is zero.
+
+    Example:
+        >>> AffinePiece(0.0, math.inf, slope=1.0).contains(torch.tensor([-1.0, 0.0, 2.0]))
+        tensor([False, False,  True])
+    """
+
+    lower: float
+    upper: float
+    slope: float
+    intercept: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"an affine piece needs lower < upper, got ({self.lower}, {self.upper})")
+        if self.slope == 0 or not math.isfinite(self.slope):
+            raise ValueError(f"an affine piece needs a finite slope other than zero, got {self.slope}")
+
+    def contains(self, z: Tensor) -> Tensor:
+        """Whether each entry of z lies in the open interval (lower, upper); a boolean tensor of z's shape."""
+        return (z > self.lower) & (z < self.upper)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation σ with its first two derivatives and its affine pieces.
+
+    Attributes:
+        name: the name by which `named` finds it.
+        function: σ, elementwise.
+        first: σ′ (at a kink: the derivative that torch's autograd takes).
+        second: σ″ (zero at kinks: the Hessian of the smooth part).
+        pieces: the affine pieces with non-zero slope, in increasing order; empty for a smooth curved σ.
+
+    Example:
+        >>> relu(torch.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+        >>> [piece.slope for piece in leaky_relu().pieces]
+        [0.01, 1.0]
+    """
+
+    name: str
+    function: Elementwise = field(repr=False)
+    first: Elementwise = field(repr=False)
+    second: Elementwise = field(repr=False)
+    pieces: tuple[AffinePiece, ...] = ()
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """σ(z), elementwise."""
+        return self.function(z)
+
+
+def _between(z: Tensor, lower: float, upper: float) -> Tensor:
+    return ((z > lower) & (z < upper)).to(z.dtype)
+
+
+def leaky_relu(slope: float = 0.01) -> Activation:
+    """Leaky ReLU: z for z > 0 and slope · z otherwise; two affine pieces.
+
+    Raises:
+        ValueError: if the slope is 0 (that is `relu`) or 1 (that is `identity`).
+
+    Example:
+        >>> leaky_relu(0.1)(torch.tensor([-1.0]))
+        tensor([-0.1000])
+    """
+    if slope in (0.0, 1.0):
+        raise ValueError(f"leaky_relu: slope {slope} is not leaky; use relu (0) or identity (1)")
+    return Activation(
+        "leaky_relu" if slope == 0.01 else f"leaky_relu({slope:g})",
+        lambda z: functional.leaky_relu(z, slope),
+        lambda z: slope + (1 - slope) * (z > 0).to(z.dtype),
+        torch.zeros_like,
+        (AffinePiece(-math.inf, 0.0, slope), AffinePiece(0.0, math.inf, 1.0)),
+    )
+
+
+def _negative_exponential(z: Tensor, factor: float) -> Tensor:
+    return torch.where(z > 0, torch.zeros_like(z), factor * torch.exp(z.clamp(max=0)))
+
+
+def _exponential_linear(name: str, scale: float, alpha: float, function: Elementwise) -> Activation:
+    return Activation(
+        name,
+        function,
+        lambda z: scale * (z > 0).to(z.dtype) + _negative_exponential(z, scale * alpha),
+        lambda z: _negative_exponential(z, scale * alpha),
+        (AffinePiece(0.0, math.inf, scale),),
+    )
+
+
+def _tanh_first(z: Tensor) -> Tensor:
+    return 1 - torch.tanh(z) ** 2
+
+
+def _sigmoid_first(z: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 - s)
+
+
+def _gaussian(z: Tensor) -> Tensor:
+    return torch.exp(-(z**2) / 2) * _INVERSE_SQRT_2PI
+
+
+def _gelu_first(z: Tensor) -> Tensor:
+    distribution: Tensor = torch.special.ndtr(z)
+    return distribution + z * _gaussian(z)
+
+
+relu = Activation(
+    "relu", torch.relu, lambda z: (z > 0).to(z.dtype), torch.zeros_like, (AffinePiece(0.0, math.inf, 1.0),)
+)
+hard_tanh = Activation(
+    "hard_tanh",
+    functional.hardtanh,
+    lambda z: _between(z, -1.0, 1.0),
+    torch.zeros_like,
+    (AffinePiece(-1.0, 1.0, 1.0),),
+)
+elu = _exponential_linear("elu", 1.0, 1.0, functional.elu)
+selu = _exponential_linear("selu", _SELU_SCALE, _SELU_ALPHA, functional.selu)
+identity = Activation(
+    "identity", lambda z: z, torch.ones_like, torch.zeros_like, (AffinePiece(-math.inf, math.inf, 1.0),)
+)
+tanh = Activation("tanh", torch.tanh, _tanh_first, lambda z: -2 * torch.tanh(z) * _tanh_first(z))
+sigmoid = Activation("sigmoid", torch.sigmoid, _sigmoid_first, lambda z: _sigmoid_first(z) * (1 - 2 * torch.sigmoid(z)))
+softplus = Activation("softplus", functional.softplus, torch.sigmoid, _sigmoid_first)
+gelu = Activation("gelu", functional.gelu, _gelu_first, lambda z: (2 - z**2) * _gaussian(z))
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (relu, leaky_relu(), hard_tanh, elu, selu, identity, tanh, sigmoid, softplus, gelu)
+}
+
+
+def named(name: str) -> Activation:
+    """The activation of that name; chapters take names as papermill parameters.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones.
+
+    Example:
+        >>> named("tanh").pieces
+        ()
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
