@@ -1,0 +1,201 @@
+"""Training sets of the book: Iris, MNIST digits and targets on the line.
+
+Real data lie in the repository's ``data`` folder, small enough for git. ``data/checksums.txt`` holds their SHA-256
+digests, and every load compares the file with its digest, so that a result never rests on damaged data.
+Everything here is deterministic: two calls with equal arguments return equal tensors.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+FOLDER_VARIABLE = "EMBEDDING_PRINCIPLE_DATA"
+IRIS_CLASSES = ("setosa", "versicolor", "virginica")
+
+
+class DataError(RuntimeError):
+    """A data file is missing or is not the one that ``data/checksums.txt`` describes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training or test set S = {(x_i, y_i)}, i = 1..n.
+
+    Classification sets carry the class numbers too; their targets are the one-hot rows of these.
+    """
+
+    name: str
+    inputs: Tensor  # (n, d) float64
+    targets: Tensor  # (n, m) float64
+    labels: Tensor | None  # (n,) int64; None for regression
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A training set and a test set that share no sample."""
+
+    train: Dataset
+    test: Dataset
+
+
+def iris(*, classes: Sequence[int] = (0, 1, 2), standardized: bool = True) -> Dataset:
+    """Return Fisher's Iris flowers: 4 measurements in cm, 50 flowers a class.
+
+    Source: R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7 (1936), 179–188.
+
+    Args:
+        classes: which of 0 (setosa), 1 (versicolor) and 2 (virginica) to keep. Label j means ``classes[j]``.
+        standardized: shift and scale each measurement to mean 0 and (population) variance 1 over the kept flowers;
+            otherwise centimetres.
+
+    Returns:
+        Inputs (n, 4), one-hot targets (n, m) and labels (n,), n = 50 m, in the order of Fisher's table.
+
+    Raises:
+        ValueError: ``classes`` is empty, repeats a class or names one outside 0..2.
+        DataError: ``data/iris.csv`` is missing or damaged.
+
+    Example:
+        >>> flowers = iris(classes=(1, 2), standardized=False)
+        >>> flowers.inputs.shape, flowers.targets.shape
+        (torch.Size([100, 4]), torch.Size([100, 2]))
+        >>> flowers.inputs[0].tolist()
+        [7.0, 3.2, 4.7, 1.4]
+    """
+    if not classes or len(set(classes)) < len(classes) or not set(classes) <= {0, 1, 2}:
+        raise ValueError(f"classes must be distinct members of (0, 1, 2), not {tuple(classes)}")
+    table = np.loadtxt(_verified("iris.csv").decode().splitlines(), delimiter=",", skiprows=1)
+    species = torch.from_numpy(table[:, 4]).long()
+    kept = torch.isin(species, torch.tensor(classes))
+    inputs = torch.from_numpy(table[:, :4])[kept]
+    if standardized:
+        inputs = (inputs - inputs.mean(0)) / inputs.std(0, correction=0)
+    labels = (species[kept, None] == torch.tensor(classes)).long().argmax(1)
+    return _classification("iris", inputs, labels, len(classes))
+
+
+def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
+    """Return a synthetic target on n equally spaced points of an interval.
+
+    =================  ======================================================  ===========  ==
+    name               target                                                  interval     n
+    =================  ======================================================  ===========  ==
+    ``tt6``            tanh(10x − 6) + tanh(10x + 6)                           [−1.5, 1.5]  30
+    ``wave``           sin 2x + 0.3x                                           [−3, 3]      20
+    ``sin``            sin x                                                   [−π, π]      30
+    ``two classes``    1 where x + s ≥ 0; s runs −π/3, π/3, −π/3, …            [−3, 3]      24
+    ``three classes``  how many of −π/4, π/4 are ≤ x + s; s runs −π/3, 0, π/3  [−3, 3]      36
+    =================  ======================================================  ===========  ==
+
+    ``tt6`` has a plateau at the output of a width-1 network; ``wave`` has finite tanh minima for widths 1 to 3.
+    In the two classification targets labels alternate where classes meet, so that the classes overlap and the
+    logistic fit is finite (Albert and Anderson, On the existence of maximum likelihood estimates in logistic
+    regression models, Biometrika 71 (1984), 1–10).
+
+    Args:
+        name: one of the names above.
+        n: number of points; the table's number by default.
+
+    Returns:
+        Inputs (n, 1), targets (n, 1) and no labels; for classes one-hot targets (n, m) and labels (n,).
+
+    Raises:
+        ValueError: the name is unknown, n < 2, or n < 16 for classes.
+
+    Example:
+        >>> one_dimensional("wave").inputs[[0, -1], 0].tolist()
+        [-3.0, 3.0]
+        >>> one_dimensional("two classes", n=16).labels.tolist()
+        [0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1]
+    """
+    if name not in _LINE:
+        raise ValueError(f"unknown target {name!r}; known: {', '.join(map(repr, _LINE))}")
+    target = _LINE[name]
+    n = target.points if n is None else n
+    least = 16 if target.classes else 2  # with fewer points some of the class patterns do not overlap
+    if n < least:
+        raise ValueError(f"n must be at least {least} for {name!r}, not {n}")
+    x = torch.linspace(-target.end, target.end, n, dtype=torch.float64)
+    if target.classes:
+        return _classification(name, x[:, None], target.function(x), target.classes)
+    return Dataset(name, x[:, None], target.function(x)[:, None], None)
+
+
+@dataclass(frozen=True)
+class _LineTarget:
+    end: float  # the interval is [−end, end]
+    points: int
+    function: Callable[[Tensor], Tensor]
+    classes: int = 0  # 0: regression
+
+
+def _two_classes(x: Tensor) -> Tensor:
+    return (x + _cycle((-torch.pi / 3, torch.pi / 3), len(x)) >= 0).long()
+
+
+def _three_classes(x: Tensor) -> Tensor:
+    # Irrational shifts and thresholds: no grid point falls on a boundary, where rounding would choose its class.
+    shifted = x + _cycle((-torch.pi / 3, 0.0, torch.pi / 3), len(x))
+    return (shifted >= -torch.pi / 4).long() + (shifted >= torch.pi / 4).long()
+
+
+def _cycle(values: Sequence[float], n: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[torch.arange(n) % len(values)]
+
+
+_LINE = {
+    "tt6": _LineTarget(1.5, 30, lambda x: torch.tanh(10 * x - 6) + torch.tanh(10 * x + 6)),
+    "wave": _LineTarget(3.0, 20, lambda x: torch.sin(2 * x) + 0.3 * x),
+    "sin": _LineTarget(torch.pi, 30, torch.sin),
+    "two classes": _LineTarget(3.0, 24, _two_classes, classes=2),
+    "three classes": _LineTarget(3.0, 36, _three_classes, classes=3),
+}
+
+
+def _classification(name: str, inputs: Tensor, labels: Tensor, classes: int) -> Dataset:
+    return Dataset(name, inputs, one_hot(labels, classes).double(), labels)
+
+
+def _verified(name: str) -> bytes:
+    """Return the bytes of a data file after comparing their SHA-256 with ``checksums.txt``."""
+    content = _read(name)
+    lines = _read("checksums.txt").decode(errors="replace").splitlines()
+    digests = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
+    found, expected = hashlib.sha256(content).hexdigest(), digests.get(name, "no entry")
+    if found != expected:
+        path = _folder() / name
+        raise DataError(f"{path}: found SHA-256 {found}, checksums.txt has {expected}; {_remedy(name)}")
+    return content
+
+
+def _read(name: str) -> bytes:
+    path = _folder() / name
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); {_remedy(name)}") from error
+
+
+def _remedy(name: str) -> str:
+    return f"restore it by `git checkout -- data/{name}` or rebuild it by `python data/prepare.py`"
+
+
+def _folder() -> Path:
+    """Return the data folder: the environment's, else the one beside ``src`` of an editable install."""
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or Path(__file__).parents[2] / "data")
+    if not folder.is_dir():
+        raise DataError(
+            f"data folder {folder} does not exist: install the package with `pip install -e .` from a clone "
+            f"of the repository, or set {FOLDER_VARIABLE} to the clone's data folder"
+        )
+    return folder
