@@ -1,0 +1,177 @@
+"""Paired measurements: this library against what a user would otherwise pick, in one process and on one thread.
+
+A benchmark is a module `benchmarks.NAME`, run from the project's root with `python -m benchmarks.NAME`: it calls
+`one_thread()` first, `compare()` for each case and `report()` at the end, which prints the table and writes
+`benchmarks/results/NAME.json` for the book's appendix.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+
+RESULTS = Path(__file__).parent / "results"
+OURS = "ours"
+
+# A sample shorter than this would measure the clock and the interpreter's caches rather than the work.
+_SHORTEST_SAMPLE = 0.02
+_MOST_REPETITIONS = 500
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one case showed.
+
+    Attributes:
+        case: the problem's size in words.
+        facts: numbers that belong to the case (P, a bound, an error), by name.
+        seconds: median time of one call, by contestant; `OURS` first.
+        ratios: median over rounds of (peer's time / our time in the same round), by peer.
+        spread: the smallest and the largest of those ratios, by peer.
+        goal: the ratio over the best peer that was aimed at, if there was one.
+    """
+
+    case: str
+    seconds: dict[str, float]
+    ratios: dict[str, float]
+    spread: dict[str, tuple[float, float]]
+    goal: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def best_peer(self) -> str:
+        """The fastest of the peers."""
+        return min(self.ratios, key=self.ratios.__getitem__)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio over the best peer reaches the goal; None without a goal."""
+        return None if self.goal is None else self.ratios[self.best_peer] >= self.goal
+
+
+def one_thread() -> None:
+    """Hold torch and every BLAS of this process to one thread, for all contestants alike."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def compare(
+    case: str,
+    ours: Callable[[], object],
+    peers: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    goal: float | None = None,
+    facts: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Time `ours` and its peers in turn, `rounds` times, and take medians.
+
+    Time is the CPU time of this process. On a machine that others use too, a wall clock would favour the shorter
+    side, which fits between two interruptions; on an idle machine and one thread both clocks agree. The order
+    is reversed in every other round, so that a slow drift of the machine's speed cancels.
+
+    Args:
+        case: the problem's size in words.
+        ours: runs this library once.
+        peers: run the same work by other means, by name.
+        rounds: number of paired samples, at least 5.
+        goal: the ratio over the best peer that is aimed at.
+        facts: numbers to show beside the times.
+
+    Raises:
+        ValueError: for fewer than 5 rounds.
+    """
+    if rounds < 5:
+        raise ValueError(f"rounds: a median needs at least 5 paired samples, got {rounds}")
+    contestants = {OURS: ours, **peers}
+    repetitions = {name: _repetitions(run) for name, run in contestants.items()}
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds):
+        for name in list(contestants)[:: 1 if turn % 2 == 0 else -1]:
+            samples[name].append(_seconds(contestants[name], repetitions[name]))
+    ratios = {peer: [theirs / own for theirs, own in zip(samples[peer], samples[OURS])] for peer in peers}
+    result = Comparison(
+        case,
+        {name: statistics.median(values) for name, values in samples.items()},
+        {peer: statistics.median(values) for peer, values in ratios.items()},
+        {peer: (min(values), max(values)) for peer, values in ratios.items()},
+        goal,
+        dict(facts or {}),
+    )
+    print(_line(result), flush=True)
+    return result
+
+
+def _repetitions(run: Callable[[], object]) -> int:
+    """Calls per sample; the call that measures it also warms up caches and allocators."""
+    once = _seconds(run, 1)
+    if once > _SHORTEST_SAMPLE:
+        return 1
+    once = min(once, _seconds(run, 1))
+    return min(_MOST_REPETITIONS, 1 + int(_SHORTEST_SAMPLE / max(once, 1e-9)))
+
+
+def _seconds(run: Callable[[], object], repetitions: int) -> float:
+    start = time.process_time()
+    for _ in range(repetitions):
+        run()
+    return (time.process_time() - start) / repetitions
+
+
+def machine() -> dict[str, object]:
+    """The machine and the versions that a table's figures belong to."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load average at the end": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "scipy")},
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    lines = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+    details = {key.strip(): value.strip() for key, value in lines.items()}
+    numbers = [f"{key} {details[key]}" for key in ("cpu family", "model", "stepping") if key in details]
+    return ", ".join([details.get("model name", platform.machine()), *numbers])
+
+
+def report(name: str, title: str, rows: Sequence[Comparison]) -> None:
+    """Print the table and the machine's description, and write both to `benchmarks/results/NAME.json`."""
+    description = machine()
+    print(f"\n{title}\n\n| case | ours | best peer | ratio (range) | goal |\n|---|---|---|---|---|")
+    for row in rows:
+        print(_line(row))
+    print("\n" + "; ".join(f"{key}: {value}" for key, value in description.items()))
+    RESULTS.mkdir(exist_ok=True)
+    extended = [{**asdict(row), "best_peer": row.best_peer, "met": row.met} for row in rows]
+    content = {"title": title, "machine": description, "rows": extended}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _line(row: Comparison) -> str:
+    peer = row.best_peer
+    low, high = row.spread[peer]
+    facts = "".join(f", {key} {value:.4g}" for key, value in row.facts.items())
+    goal = "" if row.goal is None else f"{row.goal:g}: {'met' if row.met else 'missed'}"
+    return (
+        f"| {row.case}{facts} | {_time(row.seconds[OURS])} | {peer}: {_time(row.seconds[peer])} "
+        f"| {row.ratios[peer]:.3g} ({low:.3g}–{high:.3g}) | {goal} |"
+    )
+
+
+def _time(seconds: float) -> str:
+    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+    return f"{seconds * factor:.3g} {unit}"
