@@ -1,1 +1,1 @@
-"""How a chapter becomes a checked, rendered page."""
+"""How a chapter of the book becomes a checked, rendered page."""

@@ -1,0 +1,88 @@
+"""Rendering the executed book as HTML, only when something that the pages show has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from companion.chapters import ProjectError, find_chapters, update_with_files
+from companion.execution import executed_path
+
+HTML = Path("_build/html")
+STAMP = Path("_build/rendered.json")
+LOG = Path("_build/rendering.log")
+
+
+def render(root: Path) -> bool:
+    """Render the book with Jupyter Book, warnings as errors, unless the pages are up to date.
+
+    The pages are made in a directory of their own and swapped in at the end, so a failed rendering leaves the
+    last good ones.
+
+    Args:
+        root: directory of the project.
+
+    Returns:
+        Whether there was anything to render.
+
+    Raises:
+        ProjectError: with the warnings and errors of the log when Jupyter Book fails.
+    """
+    digest = rendering_digest(root)
+    if (root / HTML / "index.html").is_file() and _stamp(root) == digest:
+        return False
+    output = root / "_build" / "rendering"
+    shutil.rmtree(output, ignore_errors=True)
+    options = ["--all", "-W", "-n", "--keep-going", "--path-output", str(output)]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *options]
+    (root / "_build").mkdir(exist_ok=True)
+    with (root / LOG).open("w") as log:
+        failed = subprocess.run(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if failed:
+        raise ProjectError(f"Jupyter Book failed; from {LOG}:\n{_complaints((root / LOG).read_text())}")
+    _swap(output / "_build" / "html", root / HTML)
+    shutil.rmtree(output)
+    (root / STAMP).write_text(json.dumps({"inputs": digest}))
+    return True
+
+
+def rendering_digest(root: Path) -> str:
+    """SHA-256 over everything that the pages are made of: book, settings, sources and executed copies."""
+    files = [path for folder in ("book", "src") for path in (root / folder).rglob("*") if path.is_file()]
+    files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
+    files += [executed_path(chapter) for chapter in find_chapters(root)]
+    paths = {path.relative_to(root) for path in files if path.is_file()}
+    hidden = {"__pycache__", ".ipynb_checkpoints"}
+    digest = hashlib.sha256()
+    update_with_files(digest, root, sorted(path for path in paths if not hidden.intersection(path.parts)))
+    return digest.hexdigest()
+
+
+def _stamp(root: Path) -> str | None:
+    try:
+        stamp: str | None = json.loads((root / STAMP).read_text())["inputs"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return stamp
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``old``; only for the moment between two renames is there neither."""
+    retired = old.with_name(f"{old.name}.old")
+    shutil.rmtree(retired, ignore_errors=True)
+    if old.exists():
+        old.rename(retired)
+    new.rename(old)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _complaints(log: str) -> str:
+    """The warnings and errors in a log of Jupyter Book, or its end when it names none."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", log).splitlines()  # without colours
+    found = [line for line in lines if re.search(r"WARNING|ERROR|CRITICAL|Error:|error:", line)]
+    return "\n".join(dict.fromkeys(found or lines[-40:]))
