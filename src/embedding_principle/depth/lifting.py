@@ -1,0 +1,350 @@
+"""One-layer lifting: the embedding principle in depth of Bai et al. (arXiv:2205.13283), with lifting defined as here.
+
+Insert a layer of width k between layers q and q+1 of NN(m_0, …, m_L). New parameters A ∈ R^{k×m_q}, c ∈ R^k feed it;
+B ∈ R^{m_{q+1}×k}, b′ ∈ R^{m_{q+1}} replace W[q+1], b[q+1]. The lifted set T_S(θ) holds every deeper parameter with
+
+1. *inheritance*: all other layers are those of θ,
+2. *layer linearization*: for each inserted neuron j one affine piece (λ_j, μ_j) of its activation contains
+   A_j·f[q](x_i) + c_j for every training input x_i,
+3. *output preservation*: B Λ A = W[q+1] and B (Λc + μ) + b′ = b[q+1], with Λ = diag(λ).
+
+Every member has the output of θ on S, and is critical wherever θ is. k ≥ min(m_q, m_{q+1}) is enough for members to
+exist for every θ; for one θ, k ≥ rank W[q+1] is needed and enough.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from embedding_principle.activations import Activation
+from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.risks import check_data
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """Which layer a lifting inserts.
+
+    Attributes:
+        position: q, the layer is inserted between layers q and q+1; 0 is right behind the inputs.
+        width: k.
+        activation: of the inserted layer; it needs at least one affine piece.
+    """
+
+    position: int
+    width: int
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Deeper networks that lie in T_S(θ).
+
+    Attributes:
+        network: the deeper architecture.
+        theta: its parameters, (..., P′), one member for each θ of the batch.
+    """
+
+    network: Network
+    theta: Tensor
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One condition of D0 that a deeper parameter fails.
+
+    Attributes:
+        condition: "inheritance", "layer linearization" or "output preservation".
+        detail: what differs, in words.
+        amount: by how much (for layer linearization: distance from the affine piece).
+        neuron: index of the inserted neuron, for layer linearization.
+        sample: index of the training input, for layer linearization.
+    """
+
+    condition: str
+    detail: str
+    amount: float
+    neuron: int | None = None
+    sample: int | None = None
+
+
+@dataclass(frozen=True)
+class Occupation:
+    """The affine pieces that the neurons of one layer occupy on S.
+
+    Attributes:
+        slope: λ of the piece that holds most samples of each neuron, (k,).
+        intercept: its μ, (k,).
+        outside: one violation for each sample of a neuron outside that piece; empty for a linear layer.
+    """
+
+    slope: Tensor
+    intercept: Tensor
+    outside: tuple[Violation, ...]
+
+
+def deepened(network: Network, insertion: Insertion) -> Network:
+    """The architecture with the layer inserted.
+
+    Raises:
+        ValueError: if no member of T_S can exist for it: position outside 0 … L−1, width below
+            min(m_q, m_{q+1}), an activation without affine piece, or a network with batch normalization.
+
+    Example:
+        >>> from embedding_principle.activations import relu, tanh
+        >>> deepened(Network.uniform((1, 2, 1), tanh), Insertion(1, 3, relu)).widths
+        (1, 2, 3, 1)
+    """
+    q, k, activation = insertion.position, insertion.width, insertion.activation
+    if not 0 <= q < network.depth:
+        raise ValueError(f"position: {q} is not among 0 … {network.depth - 1} for widths {network.widths}")
+    needed = min(network.widths[q : q + 2])
+    if k < needed:
+        raise ValueError(f"width: {k} is too small at position {q}; min(m_q, m_{{q+1}}) = {needed} neurons are needed")
+    if not activation.pieces:
+        raise ValueError(
+            f"activation: {activation.name} has no affine piece, so no layer of it can be exactly linear; "
+            "use one with pieces (relu, leaky_relu, hard_tanh, elu, selu, identity)"
+        )
+    if network.batch_norm_epsilon is not None:
+        raise ValueError("network: lifting is defined for networks without batch normalization")
+    widths = (*network.widths[: q + 1], k, *network.widths[q + 1 :])
+    return Network(widths, (*network.activations[:q], activation, *network.activations[q:]))
+
+
+def lift(
+    network: Network, theta: Tensor, inputs: Tensor, insertions: Sequence[Insertion], *, generator: Generator
+) -> Lifted:
+    """A random member of the lifted set T_S(θ), for each θ of a batch; several insertions are composed in order.
+
+    The inserted weights are Haar-distributed up to a random size of each neuron, each neuron sits on a random affine
+    piece at a random place, and the outgoing weights are a random solution of the output equations. So members are
+    well-conditioned, and reach every member whose A has full column rank (k ≥ m_q) or whose B has full row rank.
+
+    Args:
+        network: the shallow architecture.
+        theta: its parameters, (..., P) float64; `theta.expand(count, -1)` draws many members over one θ.
+        inputs: the training inputs x, (n, m_0).
+        insertions: the positions count layers of the network as it is when its turn comes.
+        generator: the source of randomness.
+
+    Returns:
+        Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
+
+    Raises:
+        ValueError: for an impossible insertion (see `deepened`) or data that are not finite.
+
+    Example:
+        >>> from embedding_principle.activations import relu, tanh
+        >>> network, x = Network.uniform((1, 2, 1), tanh), torch.linspace(-1, 1, 5).double()[:, None]
+        >>> g = torch.Generator().manual_seed(0)
+        >>> theta = network.initial(g)
+        >>> lifted = lift(network, theta, x, [Insertion(1, 3, relu)], generator=g)
+        >>> torch.allclose(lifted.network.forward(lifted.theta, x), network.forward(theta, x), atol=1e-14)
+        True
+    """
+    check_data("inputs", inputs, (len(inputs), network.widths[0]))
+    check_data("theta", theta, (*theta.shape[:-1], network.n_parameters))
+    for insertion in insertions:
+        network, theta = deepened(network, insertion), _insert(network, theta, inputs, insertion, generator)
+    return Lifted(network, theta)
+
+
+def _insert(network: Network, theta: Tensor, inputs: Tensor, insertion: Insertion, generator: Generator) -> Tensor:
+    q, k, pieces = insertion.position, insertion.width, insertion.activation.pieces
+    layers = network.layers(theta)
+    features = network.trace(theta, inputs).features[q]
+    weight, bias = layers[q].weight, layers[q].bias
+    batch = theta.shape[:-1]
+    table = torch.tensor([(p.lower, p.upper, p.slope, p.intercept) for p in pieces], dtype=torch.float64)
+    choice = torch.randint(len(pieces), (*batch, k), generator=generator)
+    lower, upper, slope, intercept = table[choice].unbind(-1)
+
+    incoming = _incoming(weight, slope, k, generator)
+    incoming, offset = _place(incoming, features, lower, upper, generator)
+    outgoing = _outgoing(weight, slope[..., None] * incoming, generator)
+    remaining = bias - (outgoing @ (slope * offset + intercept)[..., None])[..., 0]
+    inserted = [Layer(incoming, offset), Layer(outgoing, remaining)]
+    return flatten([*layers[:q], *inserted, *layers[q + 1 :]])
+
+
+def _incoming(weight: Tensor, slope: Tensor, k: int, generator: Generator) -> Tensor:
+    """Random A (..., k, m_q) whose row space can carry W: full column rank, or ΛA ∈ B⁺W + ker B for a random B."""
+    *batch, following, preceding = weight.shape
+    size = 0.5 + _uniform((*batch, k, 1), generator)  # neither tiny nor huge: keeps members well-conditioned
+    if k >= preceding:
+        return size * _orthonormal(batch, k, preceding, generator)
+    outgoing = _orthonormal(batch, k, following, generator).mT
+    free = torch.randn(*batch, k, preceding, generator=generator, dtype=torch.float64) / preceding**0.5
+    image: Tensor = outgoing.mT @ weight + free - outgoing.mT @ (outgoing @ free)
+    return size * image / slope[..., None]
+
+
+def _place(
+    incoming: Tensor, features: Tensor, lower: Tensor, upper: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Shrink rows of A where a bounded piece asks for it, and choose c so that every pre-activation is inside."""
+    z = features @ incoming.mT
+    smallest, largest = z.amin(-2), z.amax(-2)
+    # A bounded piece is filled to between 20 % and 80 % of its length.
+    room = (0.2 + 0.6 * _uniform(lower.shape, generator)) * (upper - lower)
+    shrink = torch.where(largest - smallest > room, room / (largest - smallest), 1.0)
+    smallest, largest = shrink * smallest, shrink * largest
+    share = 0.05 + 0.9 * _uniform(lower.shape, generator)
+    margin = share * (1 + largest - smallest)
+    from_below, from_above = lower - smallest + margin, upper - largest - margin
+    between = lower - smallest + share * (upper - lower - (largest - smallest))
+    anywhere = torch.randn(lower.shape, generator=generator, dtype=torch.float64)
+    bounded_below, bounded_above = torch.isfinite(lower), torch.isfinite(upper)
+    one_sided = torch.where(bounded_below, from_below, torch.where(bounded_above, from_above, anywhere))
+    return shrink[..., None] * incoming, torch.where(bounded_below & bounded_above, between, one_sided)
+
+
+def _outgoing(weight: Tensor, image: Tensor, generator: Generator) -> Tensor:
+    """A random solution B of B (ΛA) = W."""
+    inverse: Tensor = torch.linalg.pinv(image)
+    free = torch.randn(*weight.shape[:-1], image.shape[-2], generator=generator, dtype=torch.float64)
+    free = free / image.shape[-2] ** 0.5
+    solution: Tensor = weight @ inverse + free - (free @ image) @ inverse
+    return solution
+
+
+def _uniform(shape: Sequence[int], generator: Generator) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def _orthonormal(batch: Sequence[int], rows: int, columns: int, generator: Generator) -> Tensor:
+    basis: Tensor = torch.linalg.qr(torch.randn(*batch, rows, columns, generator=generator, dtype=torch.float64)).Q
+    return basis
+
+
+def violations(
+    network: Network,
+    theta: Tensor,
+    inputs: Tensor,
+    insertion: Insertion,
+    candidate: Tensor,
+    *,
+    tolerance: float = 1e-10,
+) -> tuple[Violation, ...]:
+    """Every way in which a deeper parameter fails to be in T_S(θ); an empty tuple means that it is a member.
+
+    Args:
+        network: the shallow architecture.
+        theta: θ, (P,).
+        inputs: x, (n, m_0).
+        insertion: where the layer of the candidate is inserted.
+        candidate: the deeper parameter, (P′,).
+        tolerance: of conditions 1 and 3, relative to 1 + the largest modulus of the layer's entries: rounding in the
+            products B Λ A stays some decades below 1e-10 for members as `lift` draws them.
+
+    Example:
+        >>> from embedding_principle.activations import relu
+        >>> network, x = Network((1, 1)), torch.tensor([[-1.0], [1.0]]).double()
+        >>> theta = torch.tensor([2.0, 0.0]).double()
+        >>> member = torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
+        >>> violations(network, theta, x, Insertion(0, 1, relu), member)
+        ()
+        >>> outside = torch.tensor([1.0, 0.5, 2.0, -1.0]).double()
+        >>> [(v.condition, v.neuron, v.sample) for v in violations(network, theta, x, Insertion(0, 1, relu), outside)]
+        [('layer linearization', 0, 0)]
+    """
+    q, deeper = insertion.position, deepened(network, insertion)
+    shallow, deep = network.layers(theta), deeper.layers(candidate)
+    inherited = zip(shallow[:q] + shallow[q + 1 :], deep[:q] + deep[q + 2 :])
+    numbers = [*range(1, q + 1), *range(q + 2, network.depth + 1)]
+    found: list[Violation] = []
+    for number, (kept, given) in zip(numbers, inherited):
+        found += _differences("inheritance", f"of layer {number}", kept, given, tolerance)
+    occupation = occupied_pieces(deeper, candidate, inputs, q)
+    found += occupation.outside
+    merged = merge(deep[q], deep[q + 1], occupation.slope, occupation.intercept)
+    found += _differences("output preservation", "merged through the inserted layer", shallow[q], merged, tolerance)
+    return tuple(found)
+
+
+def _differences(condition: str, where: str, kept: Layer, given: Layer, tolerance: float) -> list[Violation]:
+    found = []
+    for name, a, b in (("weights", kept.weight, given.weight), ("biases", kept.bias, given.bias)):
+        amount = float((a - b).abs().max())
+        if not amount <= tolerance * (1 + float(a.abs().max())):
+            found.append(Violation(condition, f"{name} {where} differ by {amount:.2e}", amount))
+    return found
+
+
+def occupied_pieces(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Occupation:
+    """Which affine piece each neuron of one hidden layer works in on the training inputs.
+
+    Args:
+        network: an architecture with an activation that has affine pieces behind `position`.
+        theta: its parameters, (P,).
+        inputs: x, (n, m_0).
+        position: q: the layer looked at is layer q + 1, as `lift` inserts it.
+
+    Example:
+        >>> from embedding_principle.activations import leaky_relu
+        >>> network, x = Network((1, 1, 1), (leaky_relu(0.1),)), torch.tensor([[-3.0], [-1.0]]).double()
+        >>> occupied_pieces(network, torch.ones(4).double(), x, 0).slope
+        tensor([0.1000], dtype=torch.float64)
+    """
+    z = network.trace(theta, inputs).preactivations[position]
+    pieces = network.activations[position].pieces
+    held = torch.stack([piece.contains(z) for piece in pieces])
+    best = held.sum(1).argmax(0).tolist()
+    outside = []
+    for neuron, index in enumerate(best):
+        for sample in torch.nonzero(~held[index, :, neuron])[:, 0].tolist():
+            piece, value = pieces[index], float(z[sample, neuron])
+            amount = max(piece.lower - value, value - piece.upper)
+            detail = f"pre-activation {value:.3g} lies outside ({piece.lower:g}, {piece.upper:g})"
+            outside.append(Violation("layer linearization", detail, amount, neuron, sample))
+    slope = torch.tensor([pieces[index].slope for index in best], dtype=torch.float64)
+    intercept = torch.tensor([pieces[index].intercept for index in best], dtype=torch.float64)
+    return Occupation(slope, intercept, tuple(outside))
+
+
+def merge(first: Layer, second: Layer, slope: Tensor, intercept: Tensor) -> Layer:
+    """φ on two layers: the affine layer (B Λ A, B (Λc + μ) + b′) that they make when the layer between is linear.
+
+    Args:
+        first: A (..., k, m_q) and c (..., k).
+        second: B (..., m_{q+1}, k) and b′ (..., m_{q+1}).
+        slope: λ, (..., k).
+        intercept: μ, (..., k).
+
+    Example:
+        >>> one = torch.ones(1).double()
+        >>> merge(Layer(2 * torch.eye(1).double(), one), Layer(3 * torch.eye(1).double(), one), one, 0 * one)[:2]
+        (tensor([[6.]], dtype=torch.float64), tensor([4.], dtype=torch.float64))
+    """
+    weight = second.weight @ (slope[..., None] * first.weight)
+    bias = (second.weight @ (slope * first.bias + intercept)[..., None])[..., 0] + second.bias
+    return Layer(weight, bias)
+
+
+def collapse(lifted: Network, theta: Tensor, position: int, slope: Tensor, intercept: Tensor) -> Tensor:
+    """The shallow θ over a deeper one: φ(A, c, B, b′, rest) = (BΛA, B(Λc + μ) + b′, rest), the inverse of lifting.
+
+    Near a member of T_S(θ) the deeper risk is R_shallow ∘ φ.
+
+    Args:
+        lifted: the deeper architecture.
+        theta: its parameters, (..., P′).
+        position: q, where the layer was inserted.
+        slope: λ of each inserted neuron, (k,) or (..., k).
+        intercept: μ of each inserted neuron, likewise.
+
+    Returns:
+        (..., P).
+
+    Example:
+        >>> from embedding_principle.activations import relu
+        >>> member = torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
+        >>> collapse(Network((1, 1, 1), (relu,)), member, 0, torch.ones(1).double(), torch.zeros(1).double())
+        tensor([2., 0.], dtype=torch.float64)
+    """
+    layers = lifted.layers(theta)
+    merged = merge(layers[position], layers[position + 1], slope, intercept)
+    return flatten([*layers[:position], merged, *layers[position + 2 :]])
