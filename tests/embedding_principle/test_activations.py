@@ -1,0 +1,93 @@
+"""Every declared affine piece is checked against the function; derivatives against automatic differentiation."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_principle.activations import ACTIVATIONS, Activation, AffinePiece, leaky_relu, named
+
+ALL = [*ACTIVATIONS.values(), leaky_relu(0.3), leaky_relu(-0.5)]
+PIECES = [(activation, piece) for activation in ALL for piece in activation.pieces]
+WITHOUT_PIECES = ["tanh", "sigmoid", "softplus", "gelu"]
+
+
+def by_name(value: object) -> str:
+    return value.name if isinstance(value, Activation) else ""
+
+
+def inside(piece: AffinePiece, share: float) -> float:
+    """A point of the piece; unbounded ends are cut 50 away from the finite one."""
+    lower = piece.lower if math.isfinite(piece.lower) else min(piece.upper, 50.0) - 50
+    upper = piece.upper if math.isfinite(piece.upper) else max(piece.lower, -50.0) + 50
+    return lower + share * (upper - lower)
+
+
+@pytest.mark.parametrize(("activation", "piece"), PIECES, ids=by_name)
+@given(share=st.floats(0.001, 0.999))
+def test_a_declared_piece_is_affine(activation: Activation, piece: AffinePiece, share: float) -> None:
+    z = torch.tensor([inside(piece, share)], dtype=torch.float64)
+    # One multiplication and one addition: a few units in the last place of numbers below 60.
+    torch.testing.assert_close(activation(z), piece.slope * z + piece.intercept, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(("activation", "piece"), PIECES, ids=by_name)
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_a_declared_piece_is_maximal(activation: Activation, piece: AffinePiece, side: str) -> None:
+    end = getattr(piece, side)
+    if math.isinf(end):
+        return  # nothing lies beyond
+    beyond = torch.tensor([end - 1e-3 if side == "lower" else end + 1e-3], dtype=torch.float64)
+    deviation = activation(beyond) - (piece.slope * beyond + piece.intercept)
+    # ELU leaves its line quadratically, by half the square of the distance: 5e-7 here; the others linearly.
+    assert deviation.abs().item() > 1e-7
+
+
+@pytest.mark.parametrize("name", WITHOUT_PIECES)
+def test_smooth_activations_have_no_piece(name: str) -> None:
+    activation = named(name)
+    assert activation.pieces == ()
+    z = torch.linspace(-3, 3, 601, dtype=torch.float64)
+    # Analytic and curved: the second derivative vanishes at isolated points only.
+    assert (activation.second(z).abs() > 1e-6).double().mean() > 0.98
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_derivatives_agree_with_automatic_differentiation(activation: Activation) -> None:
+    # No grid point is a kink (0 or ±1).
+    z = torch.linspace(-3.05, 3.07, 101, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(activation(z).sum(), z, create_graph=True)
+    torch.testing.assert_close(activation.first(z), first, rtol=1e-12, atol=1e-14)
+    second = torch.zeros_like(z)
+    if first.requires_grad:
+        (second,) = torch.autograd.grad(first.sum(), z, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(activation.second(z), second, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_derivatives_agree_with_central_differences(activation: Activation) -> None:
+    z = torch.linspace(-3.05, 3.07, 101, dtype=torch.float64)
+    h = 1e-5
+    slope = (activation(z + h) - activation(z - h)) / (2 * h)
+    # Truncation |σ‴| h²/6 < 1e-10, rounding 4 ε / (2h) < 1e-10.
+    torch.testing.assert_close(activation.first(z), slope, rtol=0, atol=2e-10)
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_kinks_take_the_derivative_of_autograd(activation: Activation) -> None:
+    z = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(activation(z).sum(), z)
+    torch.testing.assert_close(activation.first(z), first, rtol=1e-14, atol=1e-15)
+
+
+def test_bad_requests_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown activation 'swish'; known: relu, leaky_relu"):
+        named("swish")
+    with pytest.raises(ValueError, match="slope other than zero"):
+        AffinePiece(0.0, 1.0, slope=0.0)
+    with pytest.raises(ValueError, match="lower < upper"):
+        AffinePiece(1.0, 1.0, slope=1.0)
+    with pytest.raises(ValueError, match=r"slope 1\.0 is not leaky"):
+        leaky_relu(1.0)

@@ -1,0 +1,124 @@
+"""The network as a function of flat θ, against torch.nn and against plain loops."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from embedding_principle.activations import ACTIVATIONS, identity, named, relu, tanh
+from embedding_principle.networks import Network, flatten
+
+widths = st.lists(st.integers(1, 5), min_size=2, max_size=5).map(tuple)
+seeds = st.integers(0, 2**31)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def as_module(network: Network, theta: torch.Tensor) -> nn.Sequential:
+    """The same network of torch.nn.Linear layers, which hold their parameters in the order of θ."""
+    parts: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(zip(network.widths, network.widths[1:])):
+        parts.append(nn.Linear(fan_in, fan_out, dtype=torch.float64))
+        if index < network.depth - 1:
+            parts.append({"tanh": nn.Tanh(), "relu": nn.ReLU()}[network.activations[index].name])
+    module = nn.Sequential(*parts)
+    nn.utils.vector_to_parameters(theta, module.parameters())
+    return module
+
+
+@given(widths=widths, seed=seeds, name=st.sampled_from(["tanh", "relu"]))
+def test_forward_agrees_with_torch_modules(widths: tuple[int, ...], seed: int, name: str) -> None:
+    network = Network.uniform(widths, named(name))
+    theta = network.initial(generator(seed), bias_scale=1.0)
+    x = torch.randn(7, widths[0], generator=generator(seed + 1), dtype=torch.float64)
+    torch.testing.assert_close(network.forward(theta, x), as_module(network, theta)(x), rtol=1e-13, atol=1e-13)
+
+
+@given(widths=widths, seed=seeds)
+def test_identity_networks_are_matrix_products(widths: tuple[int, ...], seed: int) -> None:
+    network = Network.uniform(widths, identity)
+    theta = network.initial(generator(seed))
+    x = torch.randn(3, widths[0], generator=generator(seed), dtype=torch.float64)
+    product = x
+    for layer in network.layers(theta):
+        product = product @ layer.weight.T  # biases are zero
+    torch.testing.assert_close(network.forward(theta, x), product, rtol=1e-13, atol=1e-13)
+
+
+@given(widths=widths, seed=seeds, normalized=st.booleans())
+def test_splitting_and_flattening_are_inverse(widths: tuple[int, ...], seed: int, normalized: bool) -> None:
+    network = Network.uniform(widths, tanh, batch_norm_epsilon=1e-5 if normalized else None)
+    theta = network.initial(generator(seed), batch=(2, 3))
+    layers = network.layers(theta)
+    assert torch.equal(flatten(layers), theta)
+    assert [tuple(layer.weight.shape) for layer in layers] == [(2, 3, b, a) for a, b in zip(widths, widths[1:])]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
+@pytest.mark.parametrize("epsilon", [None, 1e-5])
+def test_a_batch_is_a_loop(activation: object, epsilon: float | None) -> None:
+    network = Network.uniform((3, 4, 2, 2), activation, batch_norm_epsilon=epsilon)
+    theta = network.initial(generator(0), bias_scale=0.5, batch=(2, 3))
+    x = torch.randn(6, 3, generator=generator(1), dtype=torch.float64)
+    batched = network.forward(theta, x)
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(batched[i, j], network.forward(theta[i, j], x), rtol=1e-13, atol=1e-13)
+
+
+def test_trace_holds_every_layer() -> None:
+    network = Network((2, 3, 4, 1), (relu, tanh))
+    theta = network.initial(generator(3), bias_scale=1.0)
+    x = torch.randn(5, 2, generator=generator(4), dtype=torch.float64)
+    trace, layers = network.trace(theta, x), network.layers(theta)
+    assert [f.shape[-1] for f in trace.features] == [2, 3, 4]
+    for index, activation in enumerate(network.activations):
+        z = trace.features[index] @ layers[index].weight.T + layers[index].bias
+        torch.testing.assert_close(trace.preactivations[index], z)
+        torch.testing.assert_close(trace.features[index + 1], activation(z))
+
+
+def test_batch_normalization_agrees_with_torch() -> None:
+    network = Network.uniform((3, 5, 2), tanh, batch_norm_epsilon=1e-3)
+    theta = network.initial(generator(0), bias_scale=1.0)
+    first, second = network.layers(theta)
+    first.gamma.copy_(torch.randn(5, generator=generator(1), dtype=torch.float64))
+    first.beta.copy_(torch.randn(5, generator=generator(2), dtype=torch.float64))
+    x = torch.randn(9, 3, generator=generator(3), dtype=torch.float64)
+    z = nn.functional.batch_norm(
+        x @ first.weight.T + first.bias, None, None, first.gamma, first.beta, training=True, eps=1e-3
+    )
+    expected = torch.tanh(z) @ second.weight.T + second.bias
+    torch.testing.assert_close(network.forward(theta, x), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_initialisation_has_the_stated_scale() -> None:
+    network = Network.uniform((50, 200, 10), tanh)
+    theta = network.initial(generator(0), scale=3.0, bias_scale=0.5, batch=(4,))
+    for layer in network.layers(theta):
+        count, fan_in = layer.weight.numel(), layer.weight.shape[-1]
+        # The sample deviation of N normals has relative standard error 1/sqrt(2N): five of them.
+        assert layer.weight.std().item() * math.sqrt(fan_in) == pytest.approx(3.0, rel=5 / math.sqrt(2 * count))
+        assert layer.bias.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(2 * layer.bias.numel()))
+
+
+def test_the_seed_decides() -> None:
+    network = Network.uniform((2, 3, 1), tanh)
+    assert torch.equal(network.initial(generator(7)), network.initial(generator(7)))
+    assert not torch.equal(network.initial(generator(7)), network.initial(generator(8)))
+
+
+def test_bad_requests_are_named() -> None:
+    with pytest.raises(ValueError, match=r"widths: need at least two positive integers, got \(3,\)"):
+        Network((3,))
+    with pytest.raises(ValueError, match="widths"):
+        Network((3, 0, 1), (tanh,))
+    with pytest.raises(ValueError, match="activations: 2 hidden layers need as many activations, got 1"):
+        Network((1, 2, 2, 1), (tanh,))
+    with pytest.raises(ValueError, match="theta: expected last dimension 7"):
+        Network.uniform((1, 2, 1), tanh).layers(torch.zeros(8))
