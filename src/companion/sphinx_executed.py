@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def status_markdown(chapters: Iterable[Mapping[str, Any]], claims: Iterable[Mapp
             f"{{doc}}`{chapter['chapter']} </{chapter['path'].removesuffix('.ipynb')}>`",
             ", ".join(f"{n} {badge(verdict)}" for verdict, n in verdicts.get(chapter["chapter"], {}).items()) or "none",
             f"{chapter['seconds']:.1f}",
-            chapter["executed_at"],
+            f"{datetime.fromisoformat(chapter['executed_at']):%Y-%m-%d %H:%M %Z}",
         )
         for chapter in chapters
     ]
