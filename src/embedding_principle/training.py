@@ -1,0 +1,226 @@
+"""Training of S networks at once, on the full data, with trajectories recorded on a logarithmic grid.
+
+Nothing is stochastic but the start: the gradients are those of `Risk`, found by `Backpropagation` for a whole block of
+networks, and one update of the flat tensor (S, P) of parameters moves them all. A block is as large as a core's cache.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from embedding_principle.backpropagation import Backpropagation
+from embedding_principle.networks import Network
+from embedding_principle.risks import Risk
+
+Observer = Callable[[Tensor], Tensor]
+
+_BLOCK_BYTES = 1 << 20  # half of a common second-level cache; temporaries need the rest
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """θ ← θ − rate · ∇R_S(θ)."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam of Kingma and Ba (arXiv:1412.6980), with ε added to √v̂ as in torch.optim.Adam."""
+
+    rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Training:
+    """What S networks did in training.
+
+    Attributes:
+        steps: the recorded steps, 0 (before training) first, (T,) int64.
+        risk: R_S at those steps, (S, T); not finite where a network diverged.
+        observations: what each observer returned at those steps, (S, T, ...), by name.
+        theta: the parameters at the end, (S, P).
+        reached: the first step at which R_S was at most the k-th threshold, (S, K) float64; infinite if none was.
+    """
+
+    steps: Tensor
+    risk: Tensor
+    observations: dict[str, Tensor] = field(repr=False)
+    theta: Tensor = field(repr=False)
+    reached: Tensor
+
+
+def ensemble(
+    network: Network, generator: Generator, size: int, *, scale: float = 1.0, bias_scale: float = 0.0
+) -> Tensor:
+    """Initial parameters of `size` networks, (size, P): `Network.initial`, drawn one network after the other.
+
+    Network s is the same whatever the size.
+
+    Example:
+        >>> few, many = (ensemble(Network((1, 2)), torch.Generator().manual_seed(0), size) for size in (2, 9))
+        >>> torch.equal(few, many[:2])
+        True
+    """
+    return torch.stack([network.initial(generator, scale=scale, bias_scale=bias_scale) for _ in range(size)])
+
+
+def log_grid(last: int, per_decade: int) -> list[int]:
+    """Whole numbers from 0 to `last`, about `per_decade` to each power of ten, both ends among them.
+
+    Example:
+        >>> log_grid(100, 3)
+        [0, 1, 2, 5, 10, 22, 46, 100]
+    """
+    exponents = range(1 + math.floor(per_decade * math.log10(max(last, 1))))
+    return sorted({0, last, *(round(10 ** (k / per_decade)) for k in exponents if last)})
+
+
+def train(
+    risk: Risk,
+    starts: Tensor,
+    method: GradientDescent | Adam,
+    *,
+    steps: int,
+    thresholds: Sequence[float] = (),
+    observers: Mapping[str, Observer] | None = None,
+    per_decade: int = 20,
+) -> Training:
+    """Train S networks by full-batch descent on the risk.
+
+    Args:
+        risk: R_S; batch normalization, if the network has it, uses the statistics of the full data.
+        starts: (S, P) float64.
+        method: `GradientDescent` or `Adam`.
+        steps: the number of updates.
+        thresholds: values of R_S whose first crossing is wanted to the step. A network that has crossed them all stops
+            there; a threshold of 0 keeps it going.
+        observers: functions of θ (B, P) that return (B, ...), called at the recorded steps with B networks at a time.
+        per_decade: recorded steps for each power of ten.
+
+    Raises:
+        ValueError: if the starts are not a finite float64 tensor of shape (S, P).
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+        >>> risk = Risk(Network((1, 1)), x, 3 * x + 1)
+        >>> run = train(risk, torch.zeros(1, 2).double(), GradientDescent(0.4), steps=100, thresholds=[1e-2, 0])
+        >>> run.theta.round(decimals=6), run.reached
+        (tensor([[3., 1.]], dtype=torch.float64), tensor([[6., inf]], dtype=torch.float64))
+    """
+    width = risk.network.n_parameters
+    if starts.shape[1:] != (width,) or starts.dtype != torch.float64 or not torch.isfinite(starts).all():
+        raise ValueError(f"starts: expected a finite float64 tensor (S, {width}), got {tuple(starts.shape)}")
+    grid = log_grid(steps, per_decade)
+    runs = [_Run(risk, block, method, thresholds, observers or {}) for block in torch.split(starts, _block_size(risk))]
+    for run in runs:
+        run.train(grid)
+    return Training(
+        torch.tensor(grid),
+        torch.cat([torch.stack(run.risks, 1) for run in runs]),
+        {name: torch.cat([torch.stack(run.observed[name], 1) for run in runs]) for name in runs[0].observed},
+        torch.cat([run.theta for run in runs]),
+        torch.cat([run.reached for run in runs]),
+    )
+
+
+def _block_size(risk: Risk) -> int:
+    """How many networks fit in the cache: z, its δ and f for every layer; parameters, gradient and two moments."""
+    floats = 3 * len(risk.inputs) * sum(risk.network.widths[1:]) + 4 * risk.network.n_parameters
+    return max(1, _BLOCK_BYTES // (8 * floats))
+
+
+class _Run:
+    """One block of networks in training; those that have crossed every threshold are no longer active."""
+
+    def __init__(
+        self,
+        risk: Risk,
+        starts: Tensor,
+        method: GradientDescent | Adam,
+        thresholds: Sequence[float],
+        observers: Mapping[str, Observer],
+    ) -> None:
+        self.objective, self.observers = risk, observers
+        self.thresholds = torch.tensor(thresholds, dtype=torch.float64)
+        self.theta = starts.clone()
+        self.current = starts.new_zeros(len(starts))
+        self.reached = starts.new_full((len(starts), len(thresholds)), torch.inf)
+        self.active = torch.arange(len(starts))
+        self.passes = Backpropagation(risk, starts)
+        self.update = _Descent(method) if isinstance(method, GradientDescent) else _AdamUpdate(method, starts)
+        self.risks: list[Tensor] = []
+        self.observed: dict[str, list[Tensor]] = {name: [] for name in observers}
+
+    def train(self, grid: list[int]) -> None:
+        recorded = set(grid)
+        with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges shows in its risk
+            for step in range(grid[-1] + 1):
+                self.passes.forward()
+                if step in recorded or len(self.thresholds):
+                    self.current[self.active] = self.passes.risk()
+                    self._cross(step)
+                if step in recorded:
+                    self._record()
+                if not len(self.active):
+                    break
+                if step < grid[-1]:
+                    self.passes.backward()
+                    self.update(self.passes.parameters, self.passes.gradient)
+        while len(self.risks) < len(grid):
+            self._record()
+
+    def _cross(self, step: int) -> None:
+        """Note who crosses which threshold, and stop those that have crossed them all."""
+        crossed = self.current[:, None] <= self.thresholds
+        self.reached[crossed & self.reached.isinf()] = step
+        going = self.reached[self.active].isinf().any(-1)
+        if len(self.thresholds) and not going.all():
+            self.theta[self.active] = self.passes.theta
+            self.active = self.active[going]
+            self.update.keep(going)
+            self.passes = Backpropagation(self.objective, self.theta[self.active])
+            self.passes.forward()
+
+    def _record(self) -> None:
+        self.theta[self.active] = self.passes.theta
+        self.risks.append(self.current.clone())
+        for name, observer in self.observers.items():
+            self.observed[name].append(observer(self.theta))
+
+
+class _Descent:
+    def __init__(self, method: GradientDescent) -> None:
+        self.rate = method.rate
+
+    def __call__(self, parameters: Tensor, gradient: Tensor) -> None:
+        parameters.sub_(gradient, alpha=self.rate)
+
+    def keep(self, rows: Tensor) -> None:
+        """There is no memory of past steps to keep."""
+
+
+class _AdamUpdate:
+    def __init__(self, method: Adam, starts: Tensor) -> None:
+        self.method, self.step = method, 0
+        self.mean, self.square = torch.zeros_like(starts), torch.zeros_like(starts)
+
+    def __call__(self, parameters: Tensor, gradient: Tensor) -> None:
+        self.step += 1
+        beta1, beta2 = self.method.beta1, self.method.beta2
+        self.mean.lerp_(gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        # √(v/c) + ε = (√v + ε√c)/√c: both bias corrections move into the rate, which saves a pass.
+        correction = math.sqrt(1 - beta2**self.step)
+        scale = torch.sqrt(self.square).add_(self.method.epsilon * correction)
+        parameters.addcdiv_(self.mean, scale, value=-self.method.rate * correction / (1 - beta1**self.step))
+
+    def keep(self, rows: Tensor) -> None:
+        self.mean, self.square = self.mean[rows], self.square[rows]
