@@ -1,0 +1,174 @@
+"""Every page of the book in headless Chromium with the network off: what a reader sees, at a desk and on a phone."""
+
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
+
+ORIGIN = "http://book.invalid"  # .invalid is reserved (RFC 2606): the name leads nowhere, only to the files below
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+AA = 4.5  # WCAG 2.2, success criterion 1.4.3: contrast of text that is not large
+
+# MathJax writes a macro that it does not know in red, and other faults as merror; neither reaches Sphinx.
+MATH_FAULTS = """() => [...document.querySelectorAll('mjx-merror, mjx-container [style*="color: red"]')]
+    .map(element => element.closest('mjx-container').textContent || element.outerHTML)"""
+UNRENDERED = """() => [...document.querySelectorAll('.math')]
+    .filter(element => !element.querySelector('mjx-container')).map(element => element.textContent)"""
+RAW_MATH = r"""() => {
+    const walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        const visible = !node.parentElement.closest('pre, code, script, style, mjx-container');
+        if (visible && /\$|\\\(|\\\[/.test(node.data)) found.push(node.data.trim());
+    }
+    return found;
+}"""
+BAD_IMAGES = """() => [...document.querySelectorAll('img')]
+    .filter(image => !(image.complete && image.naturalWidth > 0 && image.alt.trim())).map(image => image.outerHTML)"""
+TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SEARCH_BARS = """() => [...document.querySelectorAll('input[type=search], .search-button-field')]
+    .filter(element => element.checkVisibility()).length"""
+# Text colour against the nearest ground that is not transparent, by the formula of WCAG.
+LOW_CONTRAST = """(least) => {
+    const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+    const linear = value => value <= 0.04045 * 255 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const ground = element => {
+        for (; element; element = element.parentElement) {
+            const colour = channels(getComputedStyle(element).backgroundColor);
+            if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const ratio = element => {
+        const [a, b] = [channels(getComputedStyle(element).color), ground(element)].map(luminance);
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    };
+    return [...document.querySelectorAll('.claim *, .verdict, .admonition-title, article p, article td, article th')]
+        .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
+        .filter(element => element.checkVisibility() && ratio(element) < least)
+        .map(element => `${element.className}: ${element.textContent.trim()} (${ratio(element).toFixed(2)})`);
+}"""
+
+
+@dataclass
+class Visit:
+    """A page that was opened, and what went wrong while it loaded."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One browser for the module: its event loop must not outlive it, other tests start loops of their own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def visit(browser: Browser, site: Path, name: str) -> Visit:
+    """Open a page in a fresh profile, offline: files of the book are served from disk, all else is a fault."""
+    context = browser.new_context(viewport=DESK)
+    context.set_offline(True)
+    opened = Visit(context.new_page())
+
+    def serve(route: Route, request: Request) -> None:
+        address = urlsplit(request.url)
+        file = site / unquote(address.path).lstrip("/")
+        if f"{address.scheme}://{address.netloc}" != ORIGIN or not file.is_file():
+            opened.faults.append(f"request for {request.url}")
+            route.abort()
+            return
+        route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0] or "application/octet-stream")
+
+    context.route("**/*", serve)
+    opened.page.on("pageerror", lambda error: opened.faults.append(f"script error: {error}"))
+    opened.page.on("console", lambda line: opened.faults.append(line.text) if line.type == "error" else None)
+    opened.page.goto(f"{ORIGIN}/{name}")
+    opened.page.wait_for_load_state("networkidle")
+    opened.page.evaluate("() => window.MathJax?.startup?.promise")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def visited(browser: Browser, site: Path, page_name: str) -> Iterator[Visit]:
+    opened = visit(browser, site, page_name)
+    yield opened
+    opened.page.context.close()
+
+
+def test_the_page_loads_without_fault_or_network(visited: Visit) -> None:
+    assert not visited.faults
+
+
+def test_every_formula_is_shown(visited: Visit) -> None:
+    assert not visited.page.evaluate(UNRENDERED)
+    assert not visited.page.evaluate(MATH_FAULTS)
+    assert not visited.page.evaluate(RAW_MATH)
+
+
+def test_every_image_loads_and_has_alternative_text(visited: Visit) -> None:
+    assert not visited.page.evaluate(BAD_IMAGES)
+
+
+def test_there_is_one_search_bar(visited: Visit) -> None:
+    assert visited.page.evaluate(SEARCH_BARS) == 1
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_page_does_not_scroll_sideways(visited: Visit, size: dict[str, int]) -> None:
+    visited.page.set_viewport_size(size)
+    assert visited.page.evaluate(TOO_WIDE) <= 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(visited: Visit, scheme: Literal["light", "dark"]) -> None:
+    visited.page.emulate_media(color_scheme=scheme)
+    visited.page.wait_for_selector(f"html[data-theme={scheme}]", timeout=5000)
+    assert not visited.page.evaluate(LOW_CONTRAST, AA)
+
+
+def test_the_book_can_be_read_from_disk(browser: Browser, site: Path, root: Path) -> None:
+    page = browser.new_page()
+    page.goto((site / "book/appendix/notation.html").as_uri())
+    page.wait_for_selector("mjx-container")
+    assert not page.evaluate(UNRENDERED)
+    page.context.close()
+
+
+FAULTY = r"""<!doctype html><html lang="en"><head>
+<script src="_static/mathjax/tex-chtml-full.js"></script><link rel="stylesheet" href="https://example.org/x.css">
+</head><body><article>
+<span class="math">\(\nosuchmacro\)</span> <span class="math">no formula</span> costs $5$ <img src="none.png">
+<p class="verdict" style="color: #999; background: #fff">pale</p><div style="width: 3000px">wide</div>
+</article></body></html>"""
+
+
+def test_the_checks_see_a_faulty_page(browser: Browser, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "faulty.html").write_text(FAULTY)
+    (tmp_path / "_static").symlink_to(site / "_static")
+    opened = visit(browser, tmp_path, "faulty.html")
+    assert any("example.org" in fault for fault in opened.faults)
+    assert any("none.png" in fault for fault in opened.faults)
+    for check in (MATH_FAULTS, UNRENDERED, RAW_MATH, BAD_IMAGES):
+        assert opened.page.evaluate(check), check
+    assert len(opened.page.evaluate(LOW_CONTRAST, AA)) == 1
+    assert opened.page.evaluate(TOO_WIDE) > 0
+    opened.page.context.close()

@@ -1,0 +1,153 @@
+"""The rendered pages as files: complete, up to date, linked, and free of anything from another host."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from companion.claims import format_number
+from companion.ledger import ledger
+from companion.rendering import STAMP, rendering_digest
+
+LOADING = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("object", "data"),
+    ("embed", "src"),
+}
+LOADED_LINKS = {"stylesheet", "preload", "icon", "modulepreload", "prefetch", "preconnect", "dns-prefetch"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its elements, the headings of its article, the text outside code and scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.headings: list[int] = []
+        self.hidden = self.in_article = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self.hidden += tag in ("script", "style", "pre", "code")
+        self.in_article += tag == "article"
+        if self.in_article and re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in ("script", "style", "pre", "code")
+        self.in_article -= tag == "article"
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.text.append(data)
+
+    def ids(self) -> set[str]:
+        return {attributes["id"] for _, attributes in self.elements if "id" in attributes}
+
+    def loaded(self) -> Iterator[str]:
+        """Addresses that a browser fetches by itself when it shows the page."""
+        for tag, attributes in self.elements:
+            yield from (value for name, value in attributes.items() if (tag, name) in LOADING)
+            if tag == "link" and LOADED_LINKS & set(attributes.get("rel", "").split()):
+                yield attributes["href"]
+
+
+@cache
+def parsed(path: Path) -> Page:
+    return Page(path.read_text())
+
+
+@pytest.fixture
+def path(site: Path, page_name: str) -> Path:
+    path = site / page_name
+    assert path.is_file(), f"_toc.yml lists {page_name}, but the book was rendered without it"
+    return path
+
+
+def test_the_book_is_rendered_from_the_present_files(root: Path) -> None:
+    rendered = json.loads((root / STAMP).read_text())["inputs"]
+    assert rendered == rendering_digest(root), "the pages are older than their sources; run `make book`"
+
+
+def test_the_index_leads_to_the_first_page(site: Path, first_page: str) -> None:
+    assert first_page in (site / "index.html").read_text()
+
+
+def test_nothing_is_loaded_from_another_host(path: Path) -> None:
+    foreign = [address for address in parsed(path).loaded() if urlsplit(address).netloc]
+    assert not foreign
+
+
+def test_no_style_sheet_loads_from_another_host(site: Path) -> None:
+    loads = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^)"'\s]+)""")
+    found = {sheet.name: loads.findall(sheet.read_text()) for sheet in site.rglob("*.css")}
+    assert found
+    assert not {name: addresses for name, addresses in found.items() if addresses}
+
+
+def test_links_within_the_book_lead_somewhere(path: Path) -> None:
+    broken = []
+    for tag, attributes in parsed(path).elements:
+        address = urlsplit(attributes.get("href", ""))
+        if tag != "a" or address.scheme or address.netloc or "href" not in attributes:
+            continue
+        target = (path.parent / unquote(address.path)).resolve() if address.path else path
+        anchor = unquote(address.fragment)
+        if not target.is_file() or (anchor and target.suffix == ".html" and anchor not in parsed(target).ids()):
+            broken.append(attributes["href"])
+    assert not broken
+
+
+def test_every_number_in_the_prose_is_glued(path: Path) -> None:
+    text = "".join(parsed(path).text)
+    missing = re.findall(r"pasted text not found[^.]*|glue:text|\{glue[^}]*\}|key not found[^.]*", text, re.IGNORECASE)
+    assert not missing
+
+
+def test_headings_descend_one_level_at_a_time(path: Path) -> None:
+    levels = parsed(path).headings
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    skipped = [(above, below) for above, below in zip(levels, levels[1:]) if below > above + 1]
+    assert not skipped
+
+
+def test_the_page_names_its_language(path: Path) -> None:
+    assert dict(parsed(path).elements)["html"]["lang"].startswith("en")
+
+
+def test_the_table_of_claims_shows_every_claim(site: Path, root: Path, first_page: str) -> None:
+    claims = ledger(root)
+    assert claims
+    page = parsed(site / first_page)
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a" and "href" in attributes}
+    text = " ".join(" ".join(page.text).split())
+    for claim in claims:
+        assert any(link.endswith(f"{claim['chapter']}.html#claim-{claim['id']}") for link in links), claim["id"]
+        assert format_number(claim["measured"]) in text, claim["id"]
+        assert claim["verdict"] in text, claim["id"]
+
+
+def test_the_status_page_names_every_chapter_and_the_versions(site: Path, root: Path) -> None:
+    text = " ".join(" ".join(parsed(site / "book/appendix/status.html").text).split())
+    for chapter in {claim["chapter"] for claim in ledger(root)}:
+        assert chapter in text
+    for package in ("python", "torch", "numpy"):
+        assert re.search(rf"{package} \d+\.\d+", text)
+
+
+def test_every_chapter_says_how_to_rerun_it(site: Path, root: Path) -> None:
+    for chapter in {claim["chapter"] for claim in ledger(root)}:
+        html = (site / "book" / f"{chapter}.html").read_text()
+        assert "Rerun this chapter" in html
+        assert f"{chapter}.ipynb" in html
