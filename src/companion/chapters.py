@@ -188,8 +188,8 @@ def choose_chapters(root: Path, names: Iterable[str]) -> list[Chapter]:
         ProjectError: naming what is unknown or ambiguous and the names there are.
     """
     chapters = find_chapters(root)
-    names = list(names)
-    return [_choose(chapters, name) for name in dict.fromkeys(names)] if names else chapters
+    chosen = [_choose(chapters, name) for name in names]
+    return list({chapter.path: chapter for chapter in chosen}.values()) or chapters
 
 
 def _choose(chapters: list[Chapter], name: str) -> Chapter:

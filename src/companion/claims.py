@@ -303,7 +303,8 @@ def _facts(claim: Claim) -> list[tuple[str, str]]:
 
 def _escape(text: str) -> str:
     r"""Escape for HTML, with ``$...$`` as ``\(...\)``, which both Sphinx's and JupyterLab's MathJax know."""
-    return re.sub(r"(?<!\\)\$(.+?)(?<!\\)\$", r"\\(\1\\)", html.escape(text))
+    with_formulas = re.sub(r"(?<!\\)\$(.+?)(?<!\\)\$", r"\\(\1\\)", html.escape(text))
+    return with_formulas.replace(r"\$", "$")
 
 
 def _finite(value: Number) -> Number | None:

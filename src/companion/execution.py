@@ -15,17 +15,19 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar
 from weakref import WeakSet
 
 import nbformat
 import yaml
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
 from companion.claims import claims_of, format_number
@@ -119,24 +121,36 @@ def run_chapters(
         return
     parameters = parameters or {}
     workers = min(workers, len(chapters))
+    stop = Event()
     with _kernel_environment(chapters[0].root, workers), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run_chapter, c, parameters.get(c.name), force=force) for c in chapters]
+        futures = [pool.submit(run_chapter, c, parameters.get(c.name), force=force, stop=stop) for c in chapters]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             _kill_kernels()
             raise
 
 
-def run_chapter(chapter: Chapter, parameters: Mapping[str, Any] | None = None, *, force: bool = False) -> Outcome:
+def run_chapter(
+    chapter: Chapter,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+    stop: Event | None = None,
+) -> Outcome:
     """Execute a chapter unless its copy is fresh, and check the claims it records.
 
     Args:
         chapter: what to run.
         parameters: values that differ from the defaults.
         force: execute even when the copy is fresh.
+        stop: set by a caller that ends the kernels: what they were running has not failed.
+
+    Raises:
+        CancelledError: when ``stop`` was set before the chapter came to its end.
     """
     target = executed_path(chapter, parameters)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +159,7 @@ def run_chapter(chapter: Chapter, parameters: Mapping[str, Any] | None = None, *
             notebook = nbformat.read(target, as_version=4)
             seconds = notebook.metadata.companion.seconds
             return Outcome(chapter, False, seconds, (), target, tuple(claims_of(notebook)))
-        return _execute(chapter, parameters or {}, target)
+        return _execute(chapter, parameters or {}, target, stop or Event())
 
 
 def check_claims(chapter: Chapter, recorded: list[dict[str, Any]]) -> list[str]:
@@ -163,7 +177,7 @@ def check_claims(chapter: Chapter, recorded: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
-def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path) -> Outcome:
+def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, stop: Event) -> Outcome:
     _remove_leftovers(target)
     # Taken before: inputs that change while the chapter runs must leave a stale copy, not a fresh one.
     inputs = inputs_digest(chapter, parameters)
@@ -171,6 +185,8 @@ def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path) -> O
     start = time.perf_counter()
     try:
         problems = _run_papermill(chapter, parameters, part)
+        if stop.is_set():
+            raise CancelledError
         seconds = time.perf_counter() - start
         notebook = nbformat.read(part if part.is_file() else chapter.root / chapter.path, as_version=4)
         recorded = claims_of(notebook)
@@ -193,7 +209,8 @@ def _run_papermill(chapter: Chapter, parameters: Mapping[str, Any], output: Path
     from traitlets.config import Config
 
     # The default ipc path is shared: without a directory of its own a kernel answers its neighbour's requests.
-    with tempfile.TemporaryDirectory(prefix="kernel-") as directory:
+    # The event loop is the one that nbclient makes for this thread and leaves open.
+    with tempfile.TemporaryDirectory(prefix="kernel-") as directory, closing(ensure_event_loop()):
         channel = {"transport": "ipc", "ip": f"{directory}/k"}
         try:
             papermill.execute_notebook(
@@ -215,7 +232,7 @@ def _run_papermill(chapter: Chapter, parameters: Mapping[str, Any], output: Path
         except DeadKernelError:
             return ["the kernel died (out of memory, or killed)"]
         except RuntimeError as error:
-            return [f"the kernel did not start: {error}"]
+            return [f"the kernel failed: {error}"]
     return []
 
 

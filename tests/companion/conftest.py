@@ -1,0 +1,63 @@
+"""A tiny project with chapters of its own, so that the machinery is tested without the book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+CLAIM = """
+from companion.claims import Claim, Control, record
+record(Claim(id="{id}", row="D1", statement="Doubling ${id}$ is adding it.", source="this test", measured={measured},
+             relation="<=", bound=1e-12, control=Control("tripled", 1e-3, 1e3)))
+"""
+
+
+def claim_code(name: str, measured: str = "1e-15") -> str:
+    """A cell that records one claim, which holds unless ``measured`` is changed."""
+    return CLAIM.format(id=name, measured=measured)
+
+
+def write_notebook(
+    path: Path, code: Iterable[str], *, prose: str = "# Title", claims: dict[str, str] | None = None, **settings: Any
+) -> None:
+    """A chapter: prose, a parameters cell ``k = 2; rate = 1e-3; name = "a"``, and code cells."""
+    cells = [
+        nbformat.v4.new_markdown_cell(prose, id="prose"),
+        nbformat.v4.new_code_cell('k = 2\nrate = 1e-3\nname = "a"', id="parameters", metadata={"tags": ["parameters"]}),
+        *(nbformat.v4.new_code_cell(source, id=f"code-{i}") for i, source in enumerate(code)),
+    ]
+    metadata = {"kernelspec": KERNEL, "companion": {"claims": claims or {}, **settings}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+
+
+def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
+    """A project with these chapters (name → arguments of :func:`write_notebook`), and a package ``toy`` to import."""
+    toc = ["format: jb-book", "root: book/intro", "chapters:", *(f"- file: book/{name}" for name in chapters)]
+    files = {
+        "_toc.yml": "\n".join(toc),
+        "constraints.txt": "numpy==2.0",
+        "book/intro.md": "# Intro",
+        "src/toy/__init__.py": "",
+        "src/toy/first.py": "def value():\n    from toy import second\n    return second.VALUE\n",
+        "src/toy/second.py": "VALUE = 1\n",
+        "src/toy/third.py": "VALUE = 3\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for name, arguments in chapters.items():
+        write_notebook(root / "book" / f"{name}.ipynb", **arguments)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """The makers of tiny projects; fixtures, because test files import nothing from one another."""
+    return SimpleNamespace(project=make_project, notebook=write_notebook, claim=claim_code)

@@ -1,0 +1,164 @@
+"""What a chapter's outputs depend on, and how a chapter is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from companion.chapters import Chapter, ProjectError, choose_chapters, find_chapters, find_root, inputs_digest
+
+
+@pytest.fixture
+def root(tmp_path: Path, tiny: SimpleNamespace) -> Path:
+    uses = {"code": ["%time 1\nfrom toy import first"]}
+    return tiny.project(tmp_path, {"a/one": uses, "a/two": {"code": ["import toy.third"]}, "b/two": {"code": ["1"]}})
+
+
+def names(root: Path, *wanted: str) -> list[str]:
+    return [chapter.name for chapter in choose_chapters(root, wanted)]
+
+
+def test_chapters_are_the_notebooks_of_the_toc_in_its_order(root: Path) -> None:
+    (root / "book/unlisted.ipynb").write_text("{}")
+    assert names(root) == ["a/one", "a/two", "b/two"]
+
+
+def test_a_toc_entry_without_a_file_is_refused(root: Path) -> None:
+    (root / "book/b/two.ipynb").unlink()
+    with pytest.raises(ProjectError, match="'book/b/two', but there is no such file"):
+        find_chapters(root)
+
+
+def test_a_chapter_is_chosen_by_path_or_by_its_last_part(root: Path) -> None:
+    assert names(root, "b/two", "one", "a/one") == ["b/two", "a/one"]
+
+
+def test_an_unknown_or_ambiguous_name_is_refused_with_the_names_there_are(root: Path) -> None:
+    with pytest.raises(ProjectError, match="unknown chapter 'three'; the chapters are: a/one, a/two, b/two"):
+        choose_chapters(root, ["one", "three"])
+    with pytest.raises(ProjectError, match="ambiguous chapter 'two'; the chapters are: a/two, b/two"):
+        choose_chapters(root, ["two"])
+
+
+def test_the_root_is_the_nearest_directory_with_a_toc(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert find_root(root / "book" / "a") == root.resolve()
+    with pytest.raises(ProjectError, match=r"no _toc\.yml"):
+        find_root(tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_parameters_are_names_with_the_values_of_the_defaults(root: Path) -> None:
+    assert choose_chapters(root, ["one"])[0].parameters == {"k": 2, "rate": 1e-3, "name": "a"}
+
+
+def test_sources_are_what_the_code_imports_also_inside_functions(root: Path) -> None:
+    assert sources(root) == {"src/toy/__init__.py", "src/toy/first.py", "src/toy/second.py"}
+
+
+def sources(root: Path) -> set[str]:
+    return {path.as_posix() for path in Chapter(root, Path("book/a/one.ipynb")).sources()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import toy.deep.leaf",
+        "import toy.deep.leaf as other",
+        "from toy.deep import leaf",
+        "from toy.deep.leaf import f",
+        "from .deep import leaf",
+        "from .deep.leaf import f",
+        "def g():\n    if 1:\n        from . import deep\n        import toy.deep.leaf",
+    ],
+)
+def test_every_form_of_import_is_followed(root: Path, statement: str) -> None:
+    (root / "src/toy/deep").mkdir()
+    (root / "src/toy/deep/__init__.py").write_text("")
+    (root / "src/toy/deep/leaf.py").write_text("from .. import third\nfrom ..second import VALUE\n")
+    (root / "src/toy/first.py").write_text(statement)
+    reached = {"toy/__init__", "toy/first", "toy/deep/__init__", "toy/deep/leaf", "toy/third", "toy/second"}
+    assert sources(root) == {f"src/{name}.py" for name in reached}
+
+
+def test_code_that_does_not_parse_stops_neither_the_digest_nor_the_others(root: Path) -> None:
+    (root / "src/toy/second.py").write_text("def (")
+    assert "src/toy/second.py" in sources(root)
+
+
+def edit_cell(index: int, text: str) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        path = root / "book/a/one.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[index].source = text
+        nbformat.write(notebook, path)
+
+    return edit
+
+
+def edit_file(name: str) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("# changed")
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (edit_cell(0, "# Other prose"), set()),
+        (edit_cell(1, "k = 3"), {"a/one"}),
+        (edit_cell(2, "from toy import first, second"), {"a/one"}),
+        (edit_file("src/toy/second.py"), {"a/one"}),
+        (edit_file("src/toy/third.py"), {"a/two"}),
+        (edit_file("src/toy/__init__.py"), {"a/one", "a/two"}),
+        (edit_file("src/toy/unused.py"), set()),
+        (edit_file("constraints.txt"), {"a/one", "a/two", "b/two"}),
+        (edit_file("data/iris.csv"), set()),
+        (edit_file("book/intro.md"), set()),
+    ],
+)
+def test_a_change_reaches_just_the_chapters_that_depend_on_it(
+    root: Path, edit: Callable[[Path], None], changes: set[str]
+) -> None:
+    def digests() -> dict[str, str]:
+        return {chapter.name: inputs_digest(chapter) for chapter in find_chapters(root)}
+
+    before = digests()
+    edit(root)
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == changes
+
+
+def test_data_count_for_a_chapter_that_imports_the_loader(root: Path) -> None:
+    edit_file("src/embedding_principle/datasets.py")(root)
+    edit_cell(2, "import embedding_principle.datasets")(root)
+    before = inputs_digest(Chapter(root, Path("book/a/one.ipynb")))
+    edit_file("data/README.md")(root)
+    assert inputs_digest(Chapter(root, Path("book/a/one.ipynb"))) == before
+    edit_file("data/iris.csv")(root)
+    assert inputs_digest(Chapter(root, Path("book/a/one.ipynb"))) != before
+
+
+def test_parameters_count(root: Path) -> None:
+    chapter = Chapter(root, Path("book/a/one.ipynb"))
+    assert inputs_digest(chapter) == inputs_digest(chapter, {}) != inputs_digest(chapter, {"k": 3})
+
+
+def test_settings_of_a_notebook_that_cannot_be_used_are_refused(root: Path, tiny: SimpleNamespace) -> None:
+    path = root / "book/a/one.ipynb"
+    tiny.notebook(path, [], claims={"D1": "passed"})
+    with pytest.raises(ProjectError, match="declares claim D1 as 'passed'; choose reproduced"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).declared_claims
+    path.write_text("not JSON")
+    with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: not a readable notebook"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).notebook
+
+
+def test_a_default_that_is_no_literal_is_refused(root: Path) -> None:
+    edit_cell(1, "k = len('abc')")(root)
+    with pytest.raises(ProjectError, match="no literal"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).parameters
