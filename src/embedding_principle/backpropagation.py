@@ -18,11 +18,30 @@ from embedding_principle.risks import Risk
 
 Array = NDArray[np.float64]
 
-# δ ↦ δ σ′(z) in one pass from the feature f = σ(z), as autograd itself does it; others are multiplied by σ′(z).
-_FROM_FEATURE: dict[Activation, Callable[[Tensor, Tensor], Tensor]] = {
-    tanh: lambda delta, f: torch.ops.aten.tanh_backward.grad_input(delta, f, grad_input=delta),
-    sigmoid: lambda delta, f: torch.ops.aten.sigmoid_backward.grad_input(delta, f, grad_input=delta),
-    relu: lambda delta, f: torch.ops.aten.threshold_backward.grad_input(delta, f, 0, grad_input=delta),
+Elementwise = Callable[[Tensor, Tensor], object]
+
+
+@dataclass(frozen=True)
+class _InPlace:
+    """σ without temporaries: `forward(z, f)` writes f = σ(z), `backward(δ, f)` multiplies δ by σ′, found from f."""
+
+    forward: Elementwise
+    backward: Elementwise
+
+
+_IN_PLACE: dict[Activation, _InPlace] = {
+    tanh: _InPlace(
+        lambda z, f: torch.tanh(z, out=f),
+        lambda delta, f: torch.ops.aten.tanh_backward.grad_input(delta, f, grad_input=delta),
+    ),
+    sigmoid: _InPlace(
+        lambda z, f: torch.sigmoid(z, out=f),
+        lambda delta, f: torch.ops.aten.sigmoid_backward.grad_input(delta, f, grad_input=delta),
+    ),
+    relu: _InPlace(
+        lambda z, f: torch.clamp_min(z, 0, out=f),
+        lambda delta, f: torch.ops.aten.threshold_backward.grad_input(delta, f, 0, grad_input=delta),
+    ),
 }
 
 
@@ -131,21 +150,26 @@ class _Affine:
     """z = W f + b, and back from δ = ∂R_S/∂z."""
 
     def __init__(self, parameters: _Parameters, gradient: _Parameters, feed: Array) -> None:
-        self._weight, self._gradient, self._feed = parameters.weight.numpy(), gradient.weight.numpy(), feed
+        self._weights = parameters.weight[:, :, :-1]
+        self._matrix, self._gradient, self._feed = parameters.weight.numpy(), gradient.weight.numpy(), feed
+        transposed = feed.swapaxes(-1, -2)
+        self._feed_transposed = transposed if feed.ndim > 2 else np.ascontiguousarray(transposed)
         self.z = torch.empty(*parameters.weight.shape[:-1], feed.shape[-1], dtype=torch.float64)
         self.delta = torch.empty_like(self.z)
         self._z, self._delta = self.z.numpy(), self.delta.numpy()
 
     def forward(self) -> None:
-        np.matmul(self._weight, self._feed, out=self._z)
+        np.matmul(self._matrix, self._feed, out=self._z)
 
     def backward(self, features_delta: Tensor | None = None) -> None:
         """Find the gradient of the weights and, where wanted, write ∂R_S/∂f to `features_delta`."""
-        np.matmul(self._delta, self._feed.swapaxes(-1, -2), out=self._gradient)
-        if features_delta is not None:
-            # numpy's matmul is slow where the inner dimension is one: that is an outer product.
-            product = np.matmul if self._delta.shape[1] > 1 else np.multiply
-            product(self._weight[:, :, :-1].swapaxes(1, 2), self._delta, out=features_delta.numpy())
+        np.matmul(self._delta, self._feed_transposed, out=self._gradient)
+        if features_delta is None:
+            return
+        if len(self._delta[0]) > 1:
+            np.matmul(self._weights.numpy().swapaxes(1, 2), self._delta, out=features_delta.numpy())
+        else:  # an outer product, for which matmul is slow
+            torch.mul(self._weights.mT, self.delta, out=features_delta)
 
 
 class _Hidden:
@@ -159,7 +183,7 @@ class _Hidden:
         gradient: _Parameters,
         epsilon: float | None,
     ) -> None:
-        self._affine, self._activation = affine, activation
+        self._affine, self._activation, self._in_place = affine, activation, _IN_PLACE.get(activation)
         self._normalization = None if epsilon is None else _Normalization(parameters, gradient, epsilon)
         self.feed = _with_ones(torch.zeros_like(affine.z))
         self._features = torch.from_numpy(self.feed)[:, :-1]
@@ -168,12 +192,15 @@ class _Hidden:
         z = self._affine.z
         if self._normalization:
             self._normalization.forward(z)
-        self._features.copy_(self._activation(z))
+        if self._in_place:
+            self._in_place.forward(z, self._features)
+        else:
+            self._features.copy_(self._activation(z))
 
     def backward(self) -> None:
         z, delta = self._affine.z, self._affine.delta
-        if self._activation in _FROM_FEATURE:
-            _FROM_FEATURE[self._activation](delta, self._features)
+        if self._in_place:
+            self._in_place.backward(delta, self._features)
         else:
             delta *= self._activation.first(z)
         if self._normalization:
