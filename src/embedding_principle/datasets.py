@@ -149,20 +149,22 @@ def _idx(name: str) -> Tensor:
 def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
     """Return a synthetic target on n equally spaced points of an interval.
 
-    =================  ======================================================  ===========  ==
-    name               target                                                  interval     n
-    =================  ======================================================  ===========  ==
-    ``tt6``            tanh(10x − 6) + tanh(10x + 6)                           [−1.5, 1.5]  30
-    ``wave``           sin 2x + 0.3x                                           [−3, 3]      20
-    ``sin``            sin x                                                   [−π, π]      30
-    ``two classes``    1 where x + s ≥ 0; s runs −π/3, π/3, −π/3, …            [−3, 3]      24
-    ``three classes``  how many of −π/4, π/4 are ≤ x + s; s runs −π/3, 0, π/3  [−3, 3]      36
-    =================  ======================================================  ===========  ==
+    ===================  ======================================================  ===========  ==
+    name                 target                                                  interval     n
+    ===================  ======================================================  ===========  ==
+    ``tt6``              tanh(10x − 6) + tanh(10x + 6)                           [−1.5, 1.5]  30
+    ``wave``             sin 2x + 0.3x                                           [−3, 3]      20
+    ``sin``              sin x                                                   [−π, π]      30
+    ``two classes``      1 where x + s ≥ 0; s runs −π/3, π/3, −π/3, …            [−3, 3]      24
+    ``three classes``    how many of −π/4, π/4 are ≤ x + s; s runs −π/3, 0, π/3  [−3, 3]      36
+    ``flipped classes``  1 where x > 0, the other class at every fourth point    [−3, 3]      24
+    ===================  ======================================================  ===========  ==
 
     ``tt6`` has a plateau at the output of a width-1 network; ``wave`` has finite tanh minima for widths 1 to 3.
-    In the two classification targets labels alternate where classes meet, so that the classes overlap and the
-    logistic fit is finite (Albert and Anderson, On the existence of maximum likelihood estimates in logistic
-    regression models, Biometrika 71 (1984), 1–10).
+    In ``two classes`` and ``three classes`` labels alternate where classes meet, in ``flipped classes`` everywhere:
+    the classes overlap, so that the logistic fit is finite (Albert and Anderson, On the existence of maximum
+    likelihood estimates in logistic regression models, Biometrika 71 (1984), 1–10). With ``flipped classes`` a tanh
+    network of width 1 has a finite minimum of the cross-entropy too.
 
     Args:
         name: one of the names above.
@@ -211,6 +213,10 @@ def _three_classes(x: Tensor) -> Tensor:
     return (shifted >= -torch.pi / 4).long() + (shifted >= torch.pi / 4).long()
 
 
+def _flipped_classes(x: Tensor) -> Tensor:
+    return (x > 0).long() ^ (torch.arange(len(x)) % 4 == 2).long()
+
+
 def _cycle(values: Sequence[float], n: int) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[torch.arange(n) % len(values)]
 
@@ -221,6 +227,7 @@ _LINE = {
     "sin": _LineTarget(torch.pi, 30, torch.sin),
     "two classes": _LineTarget(3.0, 24, _two_classes, classes=2),
     "three classes": _LineTarget(3.0, 36, _three_classes, classes=3),
+    "flipped classes": _LineTarget(3.0, 24, _flipped_classes, classes=2),
 }
 
 
