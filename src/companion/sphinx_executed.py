@@ -18,6 +18,7 @@ import nbformat
 import papermill
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
@@ -44,10 +45,11 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
         raise ExtensionError(f"{chapter.path}: it has no executed copy; {REMEDY}")
     app.env.note_dependency(str(copy))
     notebook, executed = nbformat.reads(source[0], as_version=4), nbformat.read(copy, as_version=4)
-    label_claims(app, docname, claims_of(executed))
+    claims = claims_of(executed)
     insert_outputs(notebook, executed, str(chapter.path))
     if executed.metadata.get("companion", {}).get("inputs") != inputs_digest(chapter):
         raise ExtensionError(f"{chapter.path}: its library, data or versions changed since the execution; {REMEDY}")
+    label_claims(app, docname, claims)
     notebook.cells.append(nbformat.v4.new_markdown_cell(rerun_box(chapter)))
     source[0] = nbformat.writes(notebook)
 
@@ -89,8 +91,8 @@ def rerun_box(chapter: Chapter) -> str:
     ]
     code = "\n".join(["```bash", *commands, "```"])
     rows = [(f"`{p['name']}`", f"`{p['default']}`", p["help"]) for p in parameters]
-    table = list_table(("Parameter", "Value in the book", "Meaning"), rows, "parameters-table") if rows else ""
-    return f"::::{{admonition}} Rerun this chapter\n:class: rerun\n\n{code}\n\n{table}\n::::\n"
+    table = list_table(("Parameter", "Value in the book", "Meaning"), rows, "parameters-table")
+    return f"````{{admonition}} Rerun this chapter\n:class: rerun\n\n{code}\n\n{table}\n````\n"
 
 
 def claims_markdown(claims: Iterable[Mapping[str, Any]]) -> str:
@@ -130,8 +132,11 @@ def list_table(header: Iterable[str], rows: Iterable[Iterable[str]], css_class: 
       - $|x|$
     ```
     """
+    body = list(rows)
+    if not body:
+        return "*none*"  # docutils refuses a table that is all header
     lines = ["```{list-table}", ":header-rows: 1", f":class: {css_class}"]
-    for row in [header, *rows]:
+    for row in [header, *body]:
         lines += [f"{'  ' if i else '* '}- {' '.join(cell.split())}" for i, cell in enumerate(row)]
     return "\n".join([*lines, "```"])
 
@@ -165,13 +170,26 @@ def environments_markdown(chapters: Iterable[Mapping[str, Any]]) -> str:
     return list_table(("Machine", "Versions", "Chapters"), rows, "environments-table")
 
 
+def fresh_project(env: BuildEnvironment) -> Path:
+    """The project's directory, when every chapter is executed; the page that asks is read again in each build.
+
+    Raises:
+        ExtensionError: naming a chapter whose executed copy is missing or stale: a table would be silent about it.
+    """
+    env.note_reread()
+    root = Path(env.srcdir)
+    for chapter in status(root):
+        if chapter["state"] != "fresh":
+            raise ExtensionError(f"{chapter['path']}: its executed copy is {chapter['state']}; {REMEDY}")
+    return root
+
+
 class ClaimsTable(SphinxDirective):
     """Directive ``claims-table``: every claim of the book."""
 
     def run(self) -> list[Any]:
         """Make the table from the executed copies as they are now."""
-        self.env.note_reread()
-        return self.parse_text_to_nodes(claims_markdown(ledger(Path(self.env.srcdir))))
+        return self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
 
 
 class StatusTable(SphinxDirective):
@@ -179,8 +197,7 @@ class StatusTable(SphinxDirective):
 
     def run(self) -> list[Any]:
         """Make the tables from the executed copies as they are now."""
-        self.env.note_reread()
-        root = Path(self.env.srcdir)
+        root = fresh_project(self.env)
         return self.parse_text_to_nodes(status_markdown(status(root), ledger(root)))
 
 

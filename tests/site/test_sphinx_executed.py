@@ -1,0 +1,171 @@
+"""The extension on a small project: what it puts into a page, and what it refuses."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import nbformat
+import pytest
+from nbformat import NotebookNode, v4
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from companion.chapters import Chapter, inputs_digest
+from companion.claims import CLAIM_MIME, Claim, Control, as_html
+from companion.sphinx_executed import list_table, rerun_box, show_executed
+
+SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
+CLAIM = Claim(
+    id="D2-line",
+    row="D2",
+    statement="Equal where $|x| < 1$.",
+    source="Bai2024",
+    measured=2.5e-16,
+    relation="<=",
+    bound=1e-12,
+    control=Control("one point moved", measured=0.5, factor=10),
+)
+
+
+def chapter_notebook() -> NotebookNode:
+    notebook = v4.new_notebook(metadata={"companion": {"claims": {"D2-line": "reproduced"}}})
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.cells = [
+        v4.new_markdown_cell("# One chapter\n\nSee {ref}`the claim <claim-d2-line>`.", id="title"),
+        v4.new_code_cell(SOURCE, id="parameters", metadata={"tags": ["parameters"]}),
+        v4.new_code_cell("show()", id="claim"),
+    ]
+    return notebook
+
+
+def execute(root: Path) -> Path:
+    """Write the executed copy that papermill would leave, without a kernel."""
+    notebook = chapter_notebook()
+    bundle = {"text/html": as_html(CLAIM), "text/plain": "claim", CLAIM_MIME: CLAIM.as_record()}
+    notebook.cells[2].outputs = [v4.new_output("display_data", data=bundle)]
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["companion"] |= {
+        "inputs": inputs_digest(Chapter(root, Path("book/one.ipynb"))),
+        "seconds": 1.5,
+        "executed_at": "2026-01-02T03:04:05+00:00",
+        "versions": {"python": "3.11.0"},
+        "machine": "a small machine",
+    }
+    copy = root / "_build/executed/book/one.ipynb"
+    copy.parent.mkdir(parents=True)
+    nbformat.write(notebook, copy)
+    return copy
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n- file: book/one\n- file: book/status\n"
+    )
+    (tmp_path / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
+    (tmp_path / "book/status.md").write_text("# Status\n\n```{status-table}\n```\n")
+    nbformat.write(chapter_notebook(), tmp_path / "book/one.ipynb")
+    execute(tmp_path)
+    return tmp_path
+
+
+CONF = """
+extensions = ["myst_nb", "sphinx_external_toc", "companion.sphinx_executed"]
+external_toc_path = "_toc.yml"
+exclude_patterns = ["_build"]
+nb_execution_mode = "off"
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
+"""
+
+
+def render(root: Path) -> subprocess.CompletedProcess[str]:
+    (root / "conf.py").write_text(CONF)
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", ".", "_build/html"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def read_chapter(root: Path) -> None:
+    """Hand the chapter to the extension as Sphinx does before it parses a page."""
+    path = root / "book/one.ipynb"
+    env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
+    app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env))
+    show_executed(app, "book/one", [path.read_text()])
+
+
+def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> None:
+    notebook = chapter_notebook()
+    notebook.cells[0].source += " More prose, written after the execution."
+    nbformat.write(notebook, project / "book/one.ipynb")
+    done = render(project)
+    assert done.returncode == 0, done.stderr
+    chapter, intro, status = (
+        (project / f"_build/html/book/{name}.html").read_text() for name in ("one", "intro", "status")
+    )
+    assert "More prose" in chapter
+    assert 'id="claim-D2-line"' in chapter
+    assert 'href="#claim-D2-line"' in chapter
+    assert "Rerun this chapter" in chapter
+    assert 'href="one.html#claim-D2-line"' in intro
+    assert "2.5e-16" in intro
+    assert '<span class="verdict verdict-reproduced">reproduced</span>' in intro
+    for text in ("1.5", "2026-01-02 03:04 UTC", "python 3.11.0", "a small machine"):
+        assert text in status
+    assert outputs(project / "book/one.ipynb") == 0, "rendering must not touch the committed chapter"
+
+
+def outputs(notebook: Path) -> int:
+    return sum(len(cell.get("outputs", [])) for cell in nbformat.read(notebook, as_version=4).cells)
+
+
+def lose_copy(root: Path) -> None:
+    (root / "_build/executed/book/one.ipynb").unlink()
+
+
+def edit_code(root: Path) -> None:
+    notebook = chapter_notebook()
+    notebook.cells[2].source = "show(2)"
+    nbformat.write(notebook, root / "book/one.ipynb")
+
+
+def change_versions(root: Path) -> None:
+    (root / "constraints.txt").write_text("torch==0\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lose_copy, r"book/one\.ipynb: it has no executed copy; `make book`"),
+        (edit_code, r"book/one\.ipynb: code cell 'claim' differs from the executed copy; `make book`"),
+        (change_versions, r"book/one\.ipynb: its library, data or versions changed since the execution; `make book`"),
+    ],
+)
+def test_a_missing_or_stale_copy_is_refused(project: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(project)
+    with pytest.raises(ExtensionError, match=message):
+        read_chapter(project)
+
+
+def test_a_refusal_fails_the_build(project: Path) -> None:
+    lose_copy(project)
+    done = render(project)
+    assert done.returncode != 0
+    assert "book/one.ipynb: its executed copy is missing; `make book`" in done.stderr
+
+
+def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
+    box = rerun_box(Chapter(project, Path("book/one.ipynb")))
+    assert "python -m companion run one -p seeds=4\n" in box
+    assert "papermill book/one.ipynb rerun.ipynb -p seeds 4\n" in box
+    assert '* - `name`\n  - `"relu"`\n  - an activation' in box
+
+
+def test_a_cell_of_a_table_may_hold_a_bar_and_a_line_break() -> None:
+    assert "* - $|x|$ and more" in list_table(["a"], [["$|x|$\nand more"]], "plain")
+
+
+def test_a_table_without_rows_says_so() -> None:
+    assert list_table(["a"], [], "plain") == "*none*"
