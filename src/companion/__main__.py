@@ -14,18 +14,18 @@ from tqdm import tqdm
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_root
 from companion.execution import Outcome, parse_parameters, run_chapters, state_of
 from companion.ledger import claims_table, ledger, status, status_table
-from companion.rendering import HTML, render
+from companion.rendering import HTML, RenderingError, render
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 when a chapter fails, 2 for a request that is refused."""
+    """Run one command; returns the exit status: 0, 1 when a chapter or the rendering fails, 2 for a refusal."""
     options = _parser().parse_args(arguments)
     try:
         status_code: int = options.command(find_root(), options)
         return status_code
-    except ProjectError as error:
+    except (ProjectError, RenderingError) as error:
         print(f"companion: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ProjectError) else 1
     except KeyboardInterrupt:
         print("companion: interrupted; the last good copies are as they were", file=sys.stderr)
         return 130

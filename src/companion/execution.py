@@ -153,8 +153,7 @@ def run_chapter(
         CancelledError: when ``stop`` was set before the chapter came to its end.
     """
     target = executed_path(chapter, parameters)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target):
+    with lock(target):
         if not force and state_of(chapter, parameters) == "fresh":
             notebook = nbformat.read(target, as_version=4)
             seconds = notebook.metadata.companion.seconds
@@ -175,6 +174,15 @@ def check_claims(chapter: Chapter, recorded: list[dict[str, Any]]) -> list[str]:
         elif verdict != declared[name]:
             problems.append(f"claim {name} is {verdict}, declared {declared[name]}: {_measurement(claim)}")
     return problems
+
+
+@contextmanager
+def lock(target: Path) -> Iterator[None]:
+    """Wait for whoever else is making ``target``; the system releases the lock of a process that dies."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.stem}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, stop: Event) -> Outcome:
@@ -226,7 +234,7 @@ def _run_papermill(chapter: Chapter, parameters: Mapping[str, Any], output: Path
                 config=Config({"AsyncKernelManager": channel}),
             )
         except papermill.PapermillExecutionError as error:
-            return [f"cell {error.cell_index} raised {error.ename}: {error.evalue}"]
+            return [f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"]
         except CellTimeoutError:
             return [f"a cell took longer than {chapter.timeout} s (metadata companion.timeout)"]
         except DeadKernelError:
@@ -274,14 +282,6 @@ def _kill_kernels() -> None:
         process = getattr(manager.provisioner, "process", None)  # None before the start and after the end
         if process is not None:
             process.kill()
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Wait for any other run of the same chapter; the system releases the lock of a process that dies."""
-    with target.with_name(f".{target.stem}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _remove_leftovers(target: Path) -> None:

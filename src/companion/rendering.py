@@ -10,12 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from companion.chapters import ProjectError, find_chapters, update_with_files
-from companion.execution import executed_path
+from companion.chapters import find_chapters, update_with_files
+from companion.execution import executed_path, lock
 
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")
 LOG = Path("_build/rendering.log")
+
+
+class RenderingError(Exception):
+    """Jupyter Book failed; the message holds its warnings and errors."""
 
 
 def render(root: Path) -> bool:
@@ -31,23 +35,18 @@ def render(root: Path) -> bool:
         Whether there was anything to render.
 
     Raises:
-        ProjectError: with the warnings and errors of the log when Jupyter Book fails.
+        RenderingError: with the warnings and errors of the log when Jupyter Book fails.
     """
-    digest = rendering_digest(root)
-    if (root / HTML / "index.html").is_file() and _stamp(root) == digest:
-        return False
-    output = root / "_build" / "rendering"
-    shutil.rmtree(output, ignore_errors=True)
-    options = ["--all", "-W", "-n", "--keep-going", "--path-output", str(output)]
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *options]
-    (root / "_build").mkdir(exist_ok=True)
-    with (root / LOG).open("w") as log:
-        failed = subprocess.run(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if failed:
-        raise ProjectError(f"Jupyter Book failed; from {LOG}:\n{_complaints((root / LOG).read_text())}")
-    _swap(output / "_build" / "html", root / HTML)
-    shutil.rmtree(output)
-    (root / STAMP).write_text(json.dumps({"inputs": digest}))
+    with lock(root / HTML):
+        digest = rendering_digest(root)
+        if (root / HTML / "index.html").is_file() and _stamp(root) == digest:
+            return False
+        output = root / "_build" / "rendering"
+        shutil.rmtree(output, ignore_errors=True)
+        _run_jupyter_book(root, output)
+        _swap(output / "_build" / "html", root / HTML)
+        shutil.rmtree(output)
+        (root / STAMP).write_text(json.dumps({"inputs": digest}))
     return True
 
 
@@ -61,6 +60,15 @@ def rendering_digest(root: Path) -> str:
     digest = hashlib.sha256()
     update_with_files(digest, root, sorted(path for path in paths if not hidden.intersection(path.parts)))
     return digest.hexdigest()
+
+
+def _run_jupyter_book(root: Path, output: Path) -> None:
+    options = ["--all", "-W", "-n", "--keep-going", "--path-output", str(output)]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *options]
+    with (root / LOG).open("w") as log:
+        failed = subprocess.run(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if failed:
+        raise RenderingError(f"Jupyter Book failed; from {LOG}:\n{_complaints((root / LOG).read_text())}")
 
 
 def _stamp(root: Path) -> str | None:

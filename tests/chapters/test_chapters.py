@@ -1,0 +1,119 @@
+"""Every chapter that ``_toc.yml`` lists: what is committed, and what its executed copy recorded.
+
+The copies are those that the book shows (``make book`` makes them); they are read with nbformat alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from companion.chapters import Chapter, find_chapters
+from companion.claims import read_claims
+from companion.execution import executed_path, state_of, stored_metadata
+from companion.ledger import ledger
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = find_chapters(ROOT)
+ROW = re.compile(r"(D([0-9]|10)|W[1-8]|C)")  # the statements that the book reproduces
+LONGEST_CELL = 25  # lines; longer code belongs in src
+
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+
+
+@each_chapter
+def test_nothing_is_committed_but_what_was_written(chapter: Chapter) -> None:
+    for cell in chapter.code_cells:
+        assert (cell.outputs, cell.execution_count) == ([], None), cell.id
+    assert "widgets" not in chapter.notebook.metadata
+
+
+@each_chapter
+def test_no_cell_is_longer_than_a_reader_can_take_in(chapter: Chapter) -> None:
+    lengths = {cell.id: len(cell.source.splitlines()) for cell in chapter.code_cells}
+    assert not {name: length for name, length in lengths.items() if length > LONGEST_CELL}
+
+
+@each_chapter
+def test_a_chapter_has_a_kernel_and_one_cell_of_parameters(chapter: Chapter) -> None:
+    assert chapter.notebook.metadata.kernelspec.name == "python3"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in chapter.code_cells) == 1
+    assert chapter.parameters
+
+
+@each_chapter
+def test_the_executed_copy_is_fresh(chapter: Chapter) -> None:
+    assert state_of(chapter) == "fresh", "run `make book`"
+
+
+@each_chapter
+def test_the_recorded_claims_are_the_declared_ones_with_their_verdicts(chapter: Chapter) -> None:
+    recorded = [(claim["id"], claim["verdict"]) for claim in read_claims(executed_path(chapter))]
+    assert sorted(recorded) == sorted(chapter.declared_claims.items())
+
+
+@each_chapter
+def test_every_control_flips(chapter: Chapter) -> None:
+    assert all(claim["control"]["flipped"] for claim in read_claims(executed_path(chapter)))
+
+
+@each_chapter
+def test_every_claim_names_a_statement_and_a_certificate_that_exist(chapter: Chapter) -> None:
+    for claim in read_claims(executed_path(chapter)):
+        assert ROW.fullmatch(claim["row"]), claim["id"]
+        assert claim["certificate"] is None or (ROOT / claim["certificate"]).is_file(), claim["id"]
+
+
+@each_chapter
+def test_every_figure_has_a_text_for_those_who_do_not_see_it(chapter: Chapter) -> None:
+    for cell in nbformat.read(executed_path(chapter), as_version=4).cells:
+        if any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert alt.strip(), f"cell {cell.id}: metadata mystnb.image.alt is missing"
+
+
+@each_chapter
+def test_no_cell_of_the_executed_copy_shows_an_error_or_a_warning(chapter: Chapter) -> None:
+    for cell in nbformat.read(executed_path(chapter), as_version=4).cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", cell.id
+            assert output.get("name") != "stderr", f"cell {cell.id}: {output.text}"
+
+
+def test_no_id_of_a_claim_is_used_twice() -> None:
+    counts = Counter(entry["id"] for entry in ledger(ROOT))
+    assert not {name for name, count in counts.items() if count > 1}
+
+
+def test_the_ledger_is_strict_json() -> None:
+    entries = ledger(ROOT)
+    assert json.loads(json.dumps(entries, allow_nan=False)) == entries
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="_toc.yml lists no chapter")
+def test_papermill_alone_runs_a_chapter(tmp_path: Path) -> None:
+    """Without the companion, from the project's directory, with a parameter given: on the quickest chapter."""
+    chapter = min(CHAPTERS, key=lambda chapter: stored_metadata(executed_path(chapter))["seconds"])
+    name, value = next((name, value) for name, value in chapter.parameters.items() if isinstance(value, int | float))
+    out = tmp_path / "out.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(chapter.path),
+        str(out),
+        "--no-progress-bar",
+        "-p",
+        name,
+        str(value),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {claim["id"]: claim["verdict"] for claim in read_claims(out)} == chapter.declared_claims
