@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from embedding_principle.closed_form import closed_form_hessian
 from embedding_principle.risks import Risk
+from embedding_principle.shallow import is_shallow, shallow_hessian
 
 # Eigenvalues of a Hessian assembled in float64 carry errors of a few P · ε · ‖H‖, below 1e-12 · ‖H‖ for P < 1e3;
 # 1e-9 stands three decades above that noise.
@@ -45,7 +47,14 @@ class Inertia:
 
 
 def hessian(risk: Risk, theta: Tensor) -> Tensor:
-    """∇²R_S(θ) by automatic differentiation, (..., P, P), symmetrized.
+    """∇²R_S(θ), (..., P, P), exactly symmetric.
+
+    In closed form (see `closed_form` and, for one hidden layer and a scalar output, `shallow`); with batch
+    normalization by automatic differentiation. At a kink of σ it is the Hessian of the smooth part.
+
+    Args:
+        risk: the empirical risk.
+        theta: θ, (..., P) float64.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -54,10 +63,26 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
         tensor([[2., 0.],
                 [0., 2.]], dtype=torch.float64)
     """
-    second = torch.func.hessian(risk)
-    for _ in range(theta.dim() - 1):
-        second = torch.func.vmap(second)
-    matrix: Tensor = second(theta)
+    flat = theta.detach().reshape(-1, theta.shape[-1])
+    if risk.network.batch_norm_epsilon is not None:
+        matrix = differentiated_hessian(risk, flat)
+    elif is_shallow(risk.network):
+        matrix = shallow_hessian(risk, flat)
+    else:
+        matrix = closed_form_hessian(risk, flat)
+    return matrix.view(*theta.shape, theta.shape[-1])
+
+
+def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
+    """∇²R_S(θ) for θ (S, P) by automatic differentiation: any network, but many times slower.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> differentiated_hessian(Risk(Network((1, 1)), x, x), torch.zeros(5, 2).double()).shape
+        torch.Size([5, 2, 2])
+    """
+    matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
     return (matrix + matrix.mT) / 2
 
 

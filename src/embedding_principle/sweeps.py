@@ -1,0 +1,107 @@
+"""One forward and one backward pass of a network, with all that a closed-form Hessian needs of it.
+
+Arrays are laid out (S, units, n): a batch of S networks first, the samples last, so that a sum over samples is one
+matrix product. In lists, entry l of 0, …, L − 1 belongs to the theory's layer l + 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from embedding_principle.risks import Risk
+
+# Doubles in one operand of a matrix product (4 MB): blocks of networks and of samples are chosen so that operands stay
+# near the processor's caches and memory stays bounded, however many networks and samples there are.
+OPERAND = 1 << 19
+# A product over fewer samples than this no longer runs at full speed.
+_FEWEST_SAMPLES = 128
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the two passes leave behind; R is the risk, so derivatives carry its factor 1/n.
+
+    Attributes:
+        weights: W[l], each (S, m_l, m_{l−1}).
+        features: a[l−1] = (f[l−1], 1), what layer l receives, each (S, m_{l−1} + 1, n); S = 1 for the inputs.
+        slopes: σ′(z[l]) of each hidden layer, (S, m_l, n).
+        bends: σ″(z[l]) ∂R/∂f[l] of each hidden layer, (S, m_l, n).
+        deltas: δ[l] = ∂R/∂z[l], each (S, m_l, n).
+        curvature: ∂²R/∂f[L]², (S, m_L, m_L, n).
+    """
+
+    weights: list[Tensor]
+    features: list[Tensor]
+    slopes: list[Tensor]
+    bends: list[Tensor]
+    deltas: list[Tensor]
+    curvature: Tensor
+
+
+def sweep(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Sweep:
+    """Both passes over some of the samples for θ (S, P).
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.ones(5, 2).double()
+        >>> sweep(Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1]), torch.zeros(4, 13).double()).deltas[0].shape
+        torch.Size([4, 3, 5])
+    """
+    n, activations, layers = len(risk.inputs), risk.network.activations, risk.network.layers(theta)
+    features, preactivations = [_augmented(risk.inputs[samples].mT.unsqueeze(0))], []
+    for layer, activation in zip(layers, activations):
+        preactivations.append(layer.weight @ features[-1][:, :-1] + layer.bias.unsqueeze(-1))
+        features.append(_augmented(activation(preactivations[-1])))
+    output = (layers[-1].weight @ features[-1][:, :-1] + layers[-1].bias.unsqueeze(-1)).mT
+    slopes = [activation.first(z) for activation, z in zip(activations, preactivations)]
+    deltas, bends = [risk.loss.residuals(output, risk.targets[samples]).mT.contiguous() / n], list[Tensor]()
+    for hidden in reversed(range(len(activations))):
+        pulled = layers[hidden + 1].weight.mT @ deltas[0]
+        deltas.insert(0, slopes[hidden] * pulled)
+        bends.insert(0, activations[hidden].second(preactivations[hidden]).mul_(pulled))
+    curvature = risk.loss.curvature(output, risk.targets[samples]).movedim(-3, -1) / n
+    return Sweep([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
+
+
+def _augmented(features: Tensor) -> Tensor:
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+
+
+def sweeps(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, Iterator[Sweep]]]:
+    """Sweeps over blocks of networks and, within each, over blocks of samples.
+
+    Args:
+        risk: the empirical risk.
+        theta: (S, P).
+        units: rows that the largest operand has for each network and sample; it sets the size of the blocks.
+
+    Yields:
+        The rows of θ in a block, and the sweeps over the blocks of samples.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.ones(300, 1).double()
+        >>> blocks = sweeps(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double(), units=OPERAND)
+        >>> [[part.deltas[0].shape[-1] for part in parts] for rows, parts in blocks]
+        [[128, 128, 44]]
+    """
+    n = len(risk.inputs)
+    samples = min(n, max(_FEWEST_SAMPLES, OPERAND // units))
+    networks = max(1, OPERAND // (units * samples))
+    for first in range(0, len(theta), networks):
+        rows = slice(first, first + networks)
+        block = theta[rows]
+        yield rows, (sweep(risk, block, slice(start, start + samples)) for start in range(0, n, samples))
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """All products of a unit of the one with a unit of the other, (S, a · b, n).
+
+    Example:
+        >>> outer(torch.ones(1, 2, 7), torch.ones(4, 3, 7)).shape
+        torch.Size([4, 6, 7])
+    """
+    return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)
