@@ -1,0 +1,226 @@
+"""The Gaussian measure of the cone of admissible neurons.
+
+A ReLU neuron (a, c) inserted after features f_1, …, f_n acts as the identity on the training set exactly when
+(a, c) lies in the open convex cone K_S = {(a, c) : a·f_i + c > 0 ∀i} (layer linearization of Bai et al.,
+arXiv:2205.13283). Its measure under N(0, I) is the chance that a random neuron is admissible;
+`embedding_principle.depth.cone_laws` has what is known of it in closed form. It is found here
+
+* exactly when the normals span at most three dimensions (angles),
+* by minimax tilting when the irredundant normals are linearly independent (`embedding_principle.depth.tilting`),
+* by multilevel splitting otherwise (`embedding_principle.depth.splitting`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import optimize
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
+
+from embedding_principle.depth import splitting, tilting
+from embedding_principle.risks import check_data
+
+Array = NDArray[np.float64]
+
+# Rounding in non-negative least squares stays near 1e-15 times a small condition number. A cone with an inscribed
+# radius below the tolerance counts as empty, a normal that near to the cone of the others as redundant.
+_TOLERANCE = 1e-12
+_RUNS = 8  # independent estimates; their spread gives the standard error
+
+
+@dataclass(frozen=True)
+class ConeMeasure:
+    """The Gaussian measure p of a cone.
+
+    Attributes:
+        log_measure: log p; −∞ for an empty cone.
+        standard_error: of log_measure; 0 where the method is exact.
+        method: "empty", "angle", "minimax tilting" or "multilevel splitting".
+    """
+
+    log_measure: float
+    standard_error: float
+    method: str
+
+
+def admissible_normals(features: Tensor) -> Tensor:
+    """The normals (f_i, 1) of K_S, (n, D + 1), for features (n, D).
+
+    Example:
+        >>> admissible_normals(torch.tensor([[2.0], [3.0]]))
+        tensor([[2., 1.],
+                [3., 1.]])
+    """
+    return torch.cat((features, torch.ones_like(features[:, :1])), dim=1)
+
+
+def gaussian_measure(
+    normals: Tensor, *, generator: Generator, points: int = 4096, particles: int = 2000
+) -> ConeMeasure:
+    """The probability that f_i·u > 0 for every i, u ~ N(0, I).
+
+    Args:
+        normals: f, (n, D), float64; their lengths do not matter.
+        generator: source of randomness of the two sampling methods.
+        points: quasi-random points of each of 8 runs of minimax tilting (a power of two).
+        particles: of each of 8 runs of multilevel splitting; its standard error falls as particles^(−1/2).
+
+    Raises:
+        ValueError: if normals are not a finite float64 matrix with at least one row.
+
+    Example:
+        >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
+        >>> round(math.exp(octant.log_measure), 15), octant.method
+        (0.125, 'angle')
+    """
+    centre = interior_direction(normals)
+    if centre is None:
+        return ConeMeasure(-math.inf, 0.0, "empty")
+    directions = _unit_rows(normals)[irredundant(normals)]
+    basis = _basis_of_span(directions)  # c is a combination of the rows, so it loses nothing either
+    facets, centre = directions @ basis, centre @ basis
+    n, rank = facets.shape
+    if rank <= 3:
+        return ConeMeasure(math.log(_exact_measure(facets)), 0.0, "angle")
+    if n == rank:
+        logs = tilting.log_estimates(facets, points=points, runs=_RUNS, generator=generator)
+        return _pooled(logs, "minimax tilting")
+    logs = splitting.log_estimates(facets, centre, particles=particles, runs=_RUNS, generator=generator)
+    return _pooled(logs, "multilevel splitting")
+
+
+def interior_direction(normals: Tensor) -> Tensor | None:
+    """The unit vector c, (D,), that maximizes min_i f_i·c/‖f_i‖; None when {u : f_i·u > 0 ∀i} is empty.
+
+    c points to the element of the unit normals' convex hull that is nearest to the origin, a problem of non-negative
+    least squares. The cone is empty exactly when the hull contains the origin (Gordan's alternative).
+
+    Example:
+        >>> interior_direction(torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64))
+        tensor([0.7071, 0.7071], dtype=torch.float64)
+        >>> interior_direction(torch.tensor([[1.0], [-1.0]], dtype=torch.float64)) is None
+        True
+    """
+    rows = _unit_rows(normals).numpy()
+    # The row of ones asks for weights that sum to one: rowsᵀ weights is the nearest point up to a positive factor.
+    weights = _non_negative(np.vstack((rows.T, np.ones(len(rows)))), np.append(np.zeros(rows.shape[1]), 1.0))
+    nearest = rows[weights > 0]
+    # That sum cancels in a thin cone; c has equal products with the rows that span the nearest face: so it is found.
+    centre = np.linalg.lstsq(nearest, np.ones(len(nearest)))[0]
+    if (rows @ centre).min() <= _TOLERANCE * np.linalg.norm(centre):
+        return None
+    return torch.from_numpy(centre / np.linalg.norm(centre))
+
+
+def irredundant(normals: Tensor) -> Tensor:
+    """The rows that alone define the cone {u : f_i·u > 0 ∀i}: the extreme rays of the cone of the normals.
+
+    Scaled to c·f = 1, the normals are points of a hyperplane, and the rows sought are the vertices of their convex
+    hull. They are collected by Clarkson's algorithm (More output-sensitive geometric algorithms, FOCS 1994): a point
+    that is no combination of the vertices known so far (non-negative least squares) yields a direction, and the
+    farthest point in that direction is a new vertex.
+
+    Args:
+        normals: (n, D), of a cone that is not empty.
+
+    Returns:
+        Indices in increasing order; of equal rows one stays.
+
+    Raises:
+        ValueError: if the cone is empty.
+
+    Example:
+        >>> irredundant(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64))
+        tensor([0, 2])
+    """
+    centre = interior_direction(normals)
+    if centre is None:
+        raise ValueError("normals: the cone is empty, so no row is redundant or irredundant")
+    points: Array = (normals / (normals @ centre).unsqueeze(1)).numpy()
+    vertices = _plain_vertices(points)
+    for i, point in enumerate(points):
+        while i not in vertices:
+            known = points[vertices].T
+            residual = point - known @ _non_negative(known, point)
+            if np.linalg.norm(residual) <= _TOLERANCE * np.linalg.norm(point):
+                break
+            vertices.append(_farthest(points, residual))
+    return torch.tensor(sorted(vertices))
+
+
+def _unit_rows(normals: Tensor) -> Tensor:
+    check_data("normals", normals, (max(len(normals), 1), normals.shape[-1]))
+    return normalize(normals, dim=1, eps=torch.finfo(normals.dtype).tiny)  # a zero row, which no u satisfies, stays
+
+
+def _non_negative(matrix: Array, target: Array) -> Array:
+    """The x ≥ 0 that minimizes ‖matrix x − target‖."""
+    # Lawson and Hanson's method is finite, yet SciPy's default of 3 iterations a column is at times too few.
+    solution: Array = optimize.nnls(matrix, target, maxiter=30 * matrix.shape[1])[0]
+    return solution
+
+
+def _plain_vertices(points: Array) -> list[int]:
+    """Points farther in their own direction, seen from the mean, than all others: vertices found by one product."""
+    offsets = points - points.mean(0)
+    reach = offsets @ offsets.T
+    own = reach.diagonal().copy()
+    np.fill_diagonal(reach, -np.inf)
+    plain = own > reach.max(0) + _TOLERANCE * own
+    plain[own.argmax()] = True  # the point farthest from the mean is a vertex even where others tie with it
+    return list(np.flatnonzero(plain))
+
+
+def _farthest(points: Array, direction: Array) -> int:
+    """The point farthest in this direction; of several the one of greatest norm, which is a vertex of their face."""
+    heights = points @ direction
+    face = np.flatnonzero(heights >= heights.max() - _TOLERANCE * abs(heights.max()))
+    return int(face[np.argmax(np.linalg.norm(points[face], axis=1))])
+
+
+def _basis_of_span(rows: Tensor) -> Tensor:
+    """Orthonormal columns (D, rank) that span the rows."""
+    _, values, basis = torch.linalg.svd(rows, full_matrices=False)
+    spanning: Tensor = basis[values > _TOLERANCE * values[0]]
+    return spanning.T
+
+
+def _exact_measure(facets: Tensor) -> float:
+    """The measure of a cone of at most three dimensions from its irredundant unit normals (n, rank)."""
+    if facets.shape[1] == 1:
+        return 0.5
+    if facets.shape[1] == 2:
+        first, second = facets
+        sine = first[0] * second[1] - first[1] * second[0]
+        return math.atan2(abs(sine), -(first @ second)) / (2 * math.pi)
+    return _solid_angle(_extreme_rays(facets)) / (4 * math.pi)
+
+
+def _extreme_rays(facets: Tensor) -> Tensor:
+    """The unit edges of a three-dimensional cone in cyclic order: where neighbouring facets meet."""
+    axis = facets.sum(
+        0
+    )  # inside the cone of the normals, so it sees them, and every edge has a positive product with it
+    first, second = torch.linalg.svd(axis.unsqueeze(0)).Vh[1:] @ facets.T
+    ordered = facets[torch.atan2(second, first).argsort()]
+    rays = torch.linalg.cross(ordered, ordered.roll(-1, 0))
+    return normalize(rays * torch.sign(rays @ axis).unsqueeze(1), dim=1)  # the two axes may turn either way
+
+
+def _solid_angle(rays: Tensor) -> float:
+    """Sum over the triangles from an inner ray (van Oosterom and Strackee, IEEE Trans. Biomed. Eng. 30 (1983) 125)."""
+    apex = normalize(rays.sum(0), dim=0)
+    following = rays.roll(-1, 0)
+    volume = (torch.linalg.cross(rays, following) @ apex).abs()
+    halves = torch.atan2(volume, 1 + rays @ apex + following @ apex + (rays * following).sum(1))
+    return 2 * halves.sum().item()
+
+
+def _pooled(logs: Tensor, method: str) -> ConeMeasure:
+    """The logarithm of the mean of exp(logs), with its standard error by the delta method."""
+    log_mean = torch.logsumexp(logs, 0) - math.log(len(logs))
+    spread = (logs - log_mean).exp().std()
+    return ConeMeasure(log_mean.item(), spread.item() / math.sqrt(len(logs)), method)
