@@ -1,22 +1,15 @@
-import math
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from embedding_principle.activations import elu, hard_tanh, leaky_relu, relu, tanh
 from embedding_principle.depth.lifting import Insertion, lift, occupied_pieces
 from embedding_principle.depth.linearization import (
-    batch_norm_thresholds,
     linear_fraction,
     linear_neurons,
     linearization_index,
     neuron_indices,
-    threshold_bounds,
-    with_batch_norm,
 )
 from embedding_principle.networks import Network
 
@@ -100,78 +93,3 @@ def test_a_lifted_layer_is_linear_and_its_neighbours_need_not_be():
     assert index[1] < 1e-24 < 1e-6 < index[0]
     assert linear_fraction(lifted.network, lifted.theta, inputs).tolist() == [0.0, 1.0]
     assert not occupied_pieces(lifted.network, lifted.theta, inputs, 1).outside
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    seed=st.integers(0, 10_000),
-    gamma_scale=st.sampled_from([0.1, 1.0, 10.0]),
-    beta=st.sampled_from([-1.0, 0.0, 0.3, 1.5, 4.0]),
-    epsilon=st.sampled_from([0.0, 1e-5, 1.0]),
-)
-def test_the_threshold_decides_which_normalized_relu_neurons_are_linear(seed, gamma_scale, beta, epsilon):
-    plain, start, inputs = case(relu, seed=seed)
-    network, theta = with_batch_norm(plain, start, beta=beta, epsilon=epsilon)
-    layers = network.layers(theta)
-    for layer in layers[:-1]:
-        layer.gamma.copy_(gamma_scale * torch.randn(layer.gamma.shape, generator=generator(seed), dtype=torch.float64))
-    thresholds = batch_norm_thresholds(network, theta, inputs)
-    trace = network.trace(theta, inputs)
-    for layer, z, threshold, linear in zip(
-        layers, trace.preactivations, thresholds, linear_neurons(network, theta, inputs)
-    ):
-        margin = layer.beta / layer.gamma.abs() - threshold
-        clear = margin.abs() > 1e-9  # rounding decides on the threshold itself
-        assert torch.equal((margin > 0)[clear], linear[clear])
-        assert torch.equal(linear, (z > 0).all(0))
-
-
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 10_000), epsilon=st.sampled_from([0.0, 1e-5, 1.0]))
-def test_no_threshold_lies_below_its_bound(seed, epsilon):
-    plain, start, inputs = case(tanh, seed=seed)
-    network, theta = with_batch_norm(plain, start, epsilon=epsilon)
-    for threshold, bound in zip(
-        batch_norm_thresholds(network, theta, inputs), threshold_bounds(network, theta, inputs)
-    ):
-        assert (threshold >= bound * (1 - 1e-12)).all()
-        assert (bound <= 1 / math.sqrt(N - 1) * (1 + 1e-12)).all()
-        if epsilon == 0:
-            torch.testing.assert_close(bound, torch.full_like(bound, 1 / math.sqrt(N - 1)), rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("n", [2, 5, 40])
-def test_the_bound_is_attained_by_one_sample_against_the_others(n):
-    network, theta = with_batch_norm(Network.uniform((1, 1, 1), relu), torch.ones(4).double(), epsilon=0.0)
-    inputs = torch.ones(n, 1, dtype=torch.float64)
-    inputs[0] = 1.0 - n  # the outlier lies below, so the largest of −ẑ is the outlier's, and of ẑ the others'
-    layers = network.layers(theta)
-    layers[0].gamma.fill_(-1.0)
-    threshold = batch_norm_thresholds(network, theta, inputs)[0].item()
-    assert threshold == pytest.approx(1 / math.sqrt(n - 1), rel=1e-12)
-    layers[0].gamma.fill_(1.0)
-    assert batch_norm_thresholds(network, theta, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12)
-
-
-def test_weights_before_the_normalization_cannot_lower_the_threshold():
-    plain, start, inputs = case(relu, seed=11)
-    network, theta = with_batch_norm(plain, start, epsilon=0.0)
-    before = batch_norm_thresholds(network, theta, inputs)
-    network.layers(theta)[0].weight.mul_(7.0)
-    network.layers(theta)[0].bias.add_(5.0)
-    after = batch_norm_thresholds(network, theta, inputs)
-    torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-12)
-
-
-def test_batch_norm_leaves_weights_and_biases_as_they_are():
-    plain, start, _ = case(tanh, seed=12, batch=(3,))
-    network, theta = with_batch_norm(plain, start, gamma=0.1, beta=2.0)
-    for old, new in zip(plain.layers(start), network.layers(theta)):
-        assert torch.equal(old.weight, new.weight)
-        assert torch.equal(old.bias, new.bias)
-    assert all((layer.gamma == 0.1).all() and (layer.beta == 2.0).all() for layer in network.layers(theta)[:-1])
-
-
-def test_thresholds_need_batch_normalization():
-    with pytest.raises(ValueError, match="no batch normalization"):
-        batch_norm_thresholds(*case(relu, seed=0))
