@@ -1,0 +1,106 @@
+"""The extreme eigenvalues of Hessians too large to be formed, from Hessian-vector products."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Generator, Tensor
+
+from embedding_principle.risks import Risk
+
+
+@dataclass(frozen=True)
+class ExtremeEigenvalues:
+    """Both ends of a spectrum.
+
+    Attributes:
+        smallest: the smallest eigenvalues in increasing order, (count,).
+        largest: the largest ones in increasing order, (count,).
+        error: the largest ‖H v − λ v‖ over the unit eigenvectors v: within this distance of each value given there
+            is an eigenvalue of H.
+        products: Hessian-vector products spent.
+    """
+
+    smallest: Tensor
+    largest: Tensor
+    error: float
+    products: int
+
+
+def hessian_vector_product(risk: Risk, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """The map v ↦ ∇²R_S(θ) v on vectors (P,): one gradient is taken, and its graph kept for every product.
+
+    Args:
+        risk: the empirical risk; batch normalization is allowed.
+        theta: θ, (P,).
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> product = hessian_vector_product(Risk(Network((1, 1)), x, x), torch.zeros(2).double())
+        >>> product(torch.tensor([1.0, 2.0]).double())
+        tensor([2., 4.], dtype=torch.float64)
+    """
+    theta = theta.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(risk(theta), theta, create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        (image,) = torch.autograd.grad(gradient, theta, vector, retain_graph=True)
+        return image
+
+    return product
+
+
+def extreme_eigenvalues(
+    risk: Risk, theta: Tensor, *, generator: Generator, count: int = 1, tolerance: float = 1e-8
+) -> ExtremeEigenvalues:
+    """The `count` smallest and largest eigenvalues of ∇²R_S(θ), by implicitly restarted Lanczos (ARPACK).
+
+    Args:
+        risk: the empirical risk; batch normalization is allowed.
+        theta: θ, (P,), P > 2 · count.
+        generator: draws the starting vector.
+        count: eigenvalues wanted at each end.
+        tolerance: wanted accuracy relative to ‖H‖, at both ends.
+
+    Raises:
+        ValueError: if P is not larger than 2 · count.
+        scipy.sparse.linalg.ArpackNoConvergence: if Lanczos does not reach the tolerance.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [0.0], [1.0]]).double()
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> ends = extreme_eigenvalues(Risk(Network((1, 2)), x, x.expand(-1, 2)), torch.zeros(4).double(),
+        ...                            generator=generator)
+        >>> round(ends.smallest.item(), 6), round(ends.largest.item(), 6)
+        (1.333333, 2.0)
+    """
+    if theta.dim() != 1 or len(theta) <= 2 * count:
+        raise ValueError(f"theta: expected shape (P,) with P > {2 * count}, got {tuple(theta.shape)}")
+    product, spent = hessian_vector_product(risk, theta), 0
+
+    def apply(vector: np.ndarray, shift: float = 0.0) -> np.ndarray:
+        nonlocal spent
+        spent += 1
+        return product(torch.from_numpy(vector.ravel())).numpy() + shift * vector.ravel()
+
+    size = len(theta)
+    start = torch.randn(size, generator=generator, dtype=torch.float64).numpy()
+    # ARPACK's tolerance is relative to each eigenvalue, so one near zero would never converge: a shift by about the
+    # norm gives both ends an accuracy relative to it. A tenth is exact enough for the norm.
+    norm = abs(eigsh(_operator(size, apply), k=1, tol=0.1, v0=start, return_eigenvectors=False)[0])
+    shifted = _operator(size, lambda vector: apply(vector, 2 * norm))
+    values, vectors = eigsh(shifted, k=2 * count, which="BE", tol=tolerance, v0=start)
+    values = values - 2 * norm
+    error = max(
+        float(np.linalg.norm(apply(vector) - value * vector)) for value, vector in zip(values, vectors.T.copy())
+    )
+    return ExtremeEigenvalues(torch.from_numpy(values[:count]), torch.from_numpy(values[count:]), error, spent)
+
+
+def _operator(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
+    return LinearOperator((size, size), matvec=apply, dtype=np.float64)
