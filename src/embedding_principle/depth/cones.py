@@ -28,7 +28,6 @@ Array = NDArray[np.float64]
 # Rounding in non-negative least squares stays near 1e-15 times a small condition number. A cone with an inscribed
 # radius below the tolerance counts as empty, a normal that near to the cone of the others as redundant.
 _TOLERANCE = 1e-12
-_RUNS = 8  # independent estimates; their spread gives the standard error
 
 
 @dataclass(frozen=True)
@@ -58,37 +57,39 @@ def admissible_normals(features: Tensor) -> Tensor:
 
 
 def gaussian_measure(
-    normals: Tensor, *, generator: Generator, points: int = 4096, particles: int = 2000
+    normals: Tensor, *, generator: Generator, points: int = 4096, particles: int = 2000, runs: int = 8
 ) -> ConeMeasure:
     """The probability that f_i·u > 0 for every i, u ~ N(0, I).
 
     Args:
         normals: f, (n, D), float64; their lengths do not matter.
         generator: source of randomness of the two sampling methods.
-        points: quasi-random points of each of 8 runs of minimax tilting (a power of two).
-        particles: of each of 8 runs of multilevel splitting; its standard error falls as particles^(−1/2).
+        points: quasi-random points of each run of minimax tilting (a power of two).
+        particles: of each run of multilevel splitting; its standard error falls as particles^(−1/2).
+        runs: independent estimates, whose spread gives the standard error.
 
     Raises:
-        ValueError: if normals are not a finite float64 matrix with at least one row.
+        ValueError: if normals are not a finite float64 matrix with at least one row, or runs < 2.
 
     Example:
         >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
         >>> round(math.exp(octant.log_measure), 15), octant.method
         (0.125, 'angle')
     """
-    centre = interior_direction(normals)
+    if runs < 2:
+        raise ValueError(f"runs: a standard error needs at least 2, got {runs}")
+    rows = _in_their_span(_unit_rows(normals))
+    centre = interior_direction(rows)
     if centre is None:
         return ConeMeasure(-math.inf, 0.0, "empty")
-    directions = _unit_rows(normals)[irredundant(normals)]
-    basis = _basis_of_span(directions)  # c is a combination of the rows, so it loses nothing either
-    facets, centre = directions @ basis, centre @ basis
+    facets = rows[irredundant(rows)]
     n, rank = facets.shape
     if rank <= 3:
         return ConeMeasure(math.log(_exact_measure(facets)), 0.0, "angle")
     if n == rank:
-        logs = tilting.log_estimates(facets, points=points, runs=_RUNS, generator=generator)
+        logs = tilting.log_estimates(facets, points=points, runs=runs, generator=generator)
         return _pooled(logs, "minimax tilting")
-    logs = splitting.log_estimates(facets, centre, particles=particles, runs=_RUNS, generator=generator)
+    logs = splitting.log_estimates(facets, centre, particles=particles, runs=runs, generator=generator)
     return _pooled(logs, "multilevel splitting")
 
 
@@ -181,11 +182,11 @@ def _farthest(points: Array, direction: Array) -> int:
     return int(face[np.argmax(np.linalg.norm(points[face], axis=1))])
 
 
-def _basis_of_span(rows: Tensor) -> Tensor:
-    """Orthonormal columns (D, rank) that span the rows."""
-    _, values, basis = torch.linalg.svd(rows, full_matrices=False)
-    spanning: Tensor = basis[values > _TOLERANCE * values[0]]
-    return spanning.T
+def _in_their_span(rows: Tensor) -> Tensor:
+    """Coordinates (n, rank) of the rows in an orthonormal basis of their span."""
+    left, values, _ = torch.linalg.svd(rows, full_matrices=False)
+    coordinates: Tensor = (left * values)[:, values >= _TOLERANCE * values[0]]
+    return coordinates
 
 
 def _exact_measure(facets: Tensor) -> float:

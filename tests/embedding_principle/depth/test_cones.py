@@ -184,7 +184,9 @@ def test_lengths_and_copies_of_normals_do_not_matter() -> None:
     assert scaled.log_measure == pytest.approx(plain.log_measure, rel=1e-13)
 
 
-@pytest.mark.parametrize("normals", [[[1.0], [-1.0]], [[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]])
+@pytest.mark.parametrize(
+    "normals", [[[1.0], [-1.0]], [[0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]]
+)
 def test_an_empty_cone_is_reported(normals: list[list[float]]) -> None:
     rows = torch.tensor(normals, dtype=torch.float64)
     assert gaussian_measure(rows, generator=generator()) == ConeMeasure(-math.inf, 0.0, "empty")
