@@ -1,10 +1,14 @@
 """Critical points of the empirical risk, found from many starts at once and polished to round-off.
 
-A damped saddle-free Newton method descends on the risk; near a critical point (or from the first step, when saddles
-are wanted) a Levenberg–Marquardt method minimizes the gradient norm, which converges to minima and saddles alike.
+Two trust-region methods share one step, the exact minimizer of a quadratic model in a ball, computed from the
+eigendecomposition of the Hessian (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553–572). *Descent* takes
+the model of the risk, so that negative curvature is used; it leads to minima. *Polishing* takes the Gauss–Newton
+model of ½‖∇R‖² (Levenberg–Marquardt); it converges to minima and saddles alike, at a quadratic rate, and goes on
+where the decrease of the risk drowns in round-off.
 
-Many unregularized risks have no finite minimum at all: parameters drift to infinity along a valley while the gradient
-tends to zero. So a small gradient is not enough here: the Newton step that remains must be small as well.
+Many unregularized risks have no finite minimum: neurons merge while their outgoing weights grow with opposite signs,
+or a neuron saturates. The gradient tends to zero along these valleys, so a small gradient alone proves nothing. A point
+is called critical only if the Newton step that remains is small as well and no neuron is saturated.
 """
 
 from collections.abc import Callable
@@ -13,21 +17,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from embedding_principle.activations import Activation
 from embedding_principle.hessians import hessian
 from embedding_principle.risks import Risk
 
 CONVERGED, DRIFTING, STALLED = "converged", "drifting", "stalled"
 
-# The gradient norm below which the search passes from descent on the risk to least squares on the gradient: there
-# Newton's method is in, or near, its region of quadratic convergence.
-_POLISH_BELOW = 1e-7
-# At a non-degenerate critical point the last Newton steps are far below this; in a valley that leads to infinity
-# they stay of the order of one.
+# Of a risk R in float64 about 1e-15 R is round-off. A step whose predicted decrease is smaller than a hundred times
+# that cannot be judged by the risk any more, but still by the gradient.
+_UNRESOLVED_DECREASE = 1e-13
+# Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
+# 1e-14 ‖H‖ at P = 100) stay below it.
+_FLAT = 1e-12
+# At a non-degenerate critical point the last Newton steps are far below this (1e-12), at a degenerate one of order four
+# they are about 1e-4; in a valley that leads to infinity they are a fixed fraction of ‖θ‖. Together with _FLAT it asks
+# the slope along flat directions to be below 1e-15 ‖H‖ ‖θ‖, five times what rounding θ does to the gradient.
 _SMALL_STEP = 1e-3
-_LARGEST_DAMPING = 1e12
-# A tanh neuron whose slope is below this on every sample (|z| > 7) is a constant or a step: it is on its way to
-# infinity, where float64 sees a vanishing gradient but no critical point exists.
+# Directions of incoming weights that move pre-activations by z, but the neuron's output by less than 1e-6 z: for tanh
+# that means |z| > 7. Such a neuron is a step or a constant to float64, on its way to infinity.
 _SATURATED_SLOPE = 1e-6
+_SILENT_WEIGHT = 1e-12  # adds less than the tolerance to any pre-activation
+_MERGED = 1e-9  # features that agree to this, relative to their size, are merged: their difference is round-off
+# Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift: valleys of
+# merging neurons grow like a power near 1.5 of the number of steps, that is by a factor near 2.8.
+_DRIFT_GROWTH = 1.1
+# The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
+# line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity.
+_LONGEST_STEP = 0.1
+# The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
+_PERFECT_FIT = 1e-20
+_TINY = 1e-300  # turns 0 / 0 into 0
+_SECULAR_ITERATIONS = 6  # the secular equation is then solved to better than 1 %; the radius is a guess anyway
 
 
 @dataclass(frozen=True)
@@ -36,12 +56,13 @@ class CriticalPoints:
 
     Attributes:
         theta: where each search ended, (S, P).
-        risk: R_S there, (S,).
-        gradient_norm: ‖∇R_S‖ there, (S,).
-        newton_step: length of the Newton step that remains (directions of zero curvature left out), (S,).
+        risk: R_S there (with the ridge term, if any), (S,).
+        gradient_norm: the norm of its gradient there, (S,).
+        newton_step: length of the Newton step that remains, with curvatures below 1e-12 ‖H‖ raised to that, (S,).
         iterations: steps that were tried, (S,).
-        status: "converged" (a critical point to round-off), "drifting" (the parameters left the search radius, or the
-            gradient vanishes along a valley without a critical point) or "stalled" (no step helps any more).
+        status: "converged" (a critical point to round-off), "drifting" (the parameters left the search radius or were
+            still growing, or the gradient vanishes along a valley without a critical point) or "stalled" (no step
+            helps any more, as at a local minimum of the gradient norm, or iterations ran out).
     """
 
     theta: Tensor
@@ -60,9 +81,8 @@ class CriticalPoints:
         """Indices of converged points whose risks differ, in increasing order of risk."""
         found: list[int] = []
         for index in torch.argsort(self.risk).tolist():
-            known = found and abs(self.risk[index] - self.risk[found[-1]]) <= relative_tolerance * (
-                1e-300 + abs(self.risk[index])
-            )
+            apart = max(relative_tolerance * abs(float(self.risk[index])), _PERFECT_FIT)
+            known = found and float(self.risk[index] - self.risk[found[-1]]) <= apart
             if self.status[index] == CONVERGED and not known:
                 found.append(index)
         return found
@@ -71,63 +91,123 @@ class CriticalPoints:
 class _Search:
     """The state of S searches; every array has S rows."""
 
-    def __init__(self, risk: Risk, starts: Tensor, descend: bool) -> None:
+    def __init__(self, risk: Risk, ridge: float, starts: Tensor, descend: bool) -> None:
         count = len(starts)
-        self.objective = risk
+        self.objective, self.ridge = risk, ridge
         self.theta = starts.clone()
-        self.risk, self.gradient, self.hessian = self.evaluate(starts)
-        self.damping = torch.full((count,), 1e-2, dtype=starts.dtype)
+        self.risk, self.gradient = self.evaluate(starts)
+        self.eigenvalues, self.eigenvectors = self.decompose(starts)
+        self.radius = _longest_step(starts)
         self.polishing = torch.full((count,), not descend)
+        self.improving = torch.full((count,), True)
         self.iterations = torch.zeros(count, dtype=torch.long)
-        self.last_step = torch.zeros(count, dtype=starts.dtype)
-        self.improvement = torch.full((count,), torch.inf, dtype=starts.dtype)
-        self.eigenvalues, self.eigenvectors = torch.linalg.eigh(self.hessian)
 
-    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.objective(theta), self.objective.gradient(theta), hessian(self.objective, theta)
+    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        penalty = self.ridge * theta.square().sum(-1)
+        return self.objective(theta) + penalty, self.objective.gradient(theta) + 2 * self.ridge * theta
+
+    def decompose(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        matrix = hessian(self.objective, theta)
+        matrix.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge)
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
 
     @property
     def gradient_norm(self) -> Tensor:
-        return self.gradient.norm(dim=-1)
+        return _norm(self.gradient)
+
+    @property
+    def norm(self) -> Tensor:
+        return _norm(self.theta)
 
     def step(self, rows: Tensor) -> None:
-        """Try one damped step from each of these rows and keep those that improve."""
-        values, vectors = self.eigenvalues[rows], self.eigenvectors[rows]
-        slope = _coordinates(vectors, self.gradient[rows])
-        polishing, damping = self.polishing[rows], self.damping[rows]
-        scaled = torch.where(
-            polishing[:, None],
-            values * slope / (values**2 + damping[:, None] ** 2),
-            slope / (values.abs() + damping[:, None]),
-        )
-        move = -(vectors @ scaled[..., None])[..., 0]
-        risk, gradient, curvature = self.evaluate(self.theta[rows] + move)
-        before, after = self.gradient_norm[rows], gradient.norm(dim=-1)
-        predicted = (slope * scaled - values * scaled**2 / 2).sum(-1)
-        better = torch.where(polishing, after < before, self.risk[rows] - risk > 1e-4 * predicted.abs())
-        better &= torch.isfinite(after)
+        """Try one step from each of these rows and keep those that improve."""
+        move, predicted = self.propose(rows)
+        theta = self.theta[rows] + move
+        risk, gradient = self.evaluate(theta)
+        before, after = self.gradient_norm[rows], _norm(gradient)
+        decrease = torch.where(self.polishing[rows], (before**2 - after**2) / 2, self.risk[rows] - risk)
+        ratio = (decrease / predicted.clamp(min=_TINY)).nan_to_num(nan=-1.0)
+        length = _norm(move)
+        better = ratio > 1e-4
         self.iterations[rows] += 1
-        self.damping[rows] = torch.where(better, damping / 5, damping * 4).clamp(1e-30, 2 * _LARGEST_DAMPING)
-        self.improvement[rows] = torch.where(better, before / after, torch.ones_like(after))
-        self._accept(rows[better], move[better], risk[better], gradient[better], curvature[better])
-        self.polishing[rows] |= self.gradient_norm[rows] < _POLISH_BELOW
+        self.improving[rows] = better & (after < before / 2)
+        self._accept(rows[better], theta[better], risk[better], gradient[better])
+        radius = _next_radius(self.radius[rows], length, ratio)
+        self.radius[rows] = torch.minimum(radius, _longest_step(self.theta[rows]))
 
-    def _accept(self, rows: Tensor, move: Tensor, risk: Tensor, gradient: Tensor, curvature: Tensor) -> None:
-        self.theta[rows] += move
-        self.last_step[rows] = move.norm(dim=-1)
-        self.risk[rows], self.gradient[rows], self.hessian[rows] = risk, gradient, curvature
-        self.eigenvalues[rows], self.eigenvectors[rows] = torch.linalg.eigh(curvature)
+    def propose(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The trust-region step of each row and the decrease of the objective that its model predicts."""
+        move, predicted = self._model(rows)
+        unresolved = ~self.polishing[rows] & (predicted <= _UNRESOLVED_DECREASE * self.risk[rows].abs())
+        if unresolved.any():
+            self.polishing[rows[unresolved]] = True
+            self.radius[rows[unresolved]] = _longest_step(self.theta[rows[unresolved]])
+            move, predicted = self._model(rows)
+        return (self.eigenvectors[rows] @ move[..., None])[..., 0], predicted
+
+    def _model(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        values, slope = self.eigenvalues[rows], _coordinates(self.eigenvectors[rows], self.gradient[rows])
+        polishing = self.polishing[rows, None]
+        flat = values.abs() <= _FLAT * values.abs().amax(-1, keepdim=True)
+        slope = torch.where(polishing, torch.where(flat, 0.0, values * slope), slope)
+        values = torch.where(polishing, values**2, values)
+        move = trust_region_step(values, slope, self.radius[rows])
+        return move, -(slope * move + values * move**2 / 2).sum(-1)
+
+    def _accept(self, rows: Tensor, theta: Tensor, risk: Tensor, gradient: Tensor) -> None:
+        self.theta[rows], self.risk[rows], self.gradient[rows] = theta, risk, gradient
+        self.eigenvalues[rows], self.eigenvectors[rows] = self.decompose(theta)
 
     def newton_step(self) -> Tensor:
-        """Length of −H⁺∇R, eigenvalues at the level of rounding taken as zero."""
-        slope = _coordinates(self.eigenvectors, self.gradient)
-        noise = self.eigenvalues.abs().amax(-1, keepdim=True) * self.theta.shape[-1] * torch.finfo(torch.float64).eps
-        curved = self.eigenvalues.abs() > noise
-        return torch.where(curved, slope / self.eigenvalues, 0.0).norm(dim=-1)
+        """Length of −H⁻¹∇R, moduli of eigenvalues raised to the level of a flat direction at least."""
+        slope, moduli = _coordinates(self.eigenvectors, self.gradient), self.eigenvalues.abs()
+        floor = _FLAT * moduli.amax(-1, keepdim=True)
+        return _norm(slope / torch.maximum(moduli, floor).clamp(min=_TINY))
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    return vectors.square().sum(-1).sqrt()
 
 
 def _coordinates(vectors: Tensor, gradient: Tensor) -> Tensor:
     return (vectors.mT @ gradient[..., None])[..., 0]
+
+
+def _longest_step(theta: Tensor) -> Tensor:
+    return _LONGEST_STEP * _norm(theta).clamp(min=1)
+
+
+def _next_radius(radius: Tensor, length: Tensor, ratio: Tensor) -> Tensor:
+    # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short.
+    grown = torch.where((ratio > 0.75) & (length > 0.9 * radius), 2 * radius, radius)
+    return torch.where(ratio < 0.25, length / 4, grown)
+
+
+def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
+    """The minimizer of slope·s + ½ Σ values_i s_i² over ‖s‖ ≤ radius, in the coordinates of the eigenvectors.
+
+    s = −slope / (values + shift) with the smallest shift ≥ 0 that makes all denominators non-negative and ‖s‖ ≤ radius.
+    Newton's method for 1/‖s‖ = 1/radius starts from the left, where it increases monotonically: there some |s_i| alone
+    has the length of the radius. (In the hard case, slope exactly orthogonal to the lowest eigenvector, the step is
+    shorter.)
+
+    Shapes: values, slope and the result (S, P); radius (S,).
+
+    Example:
+        >>> one = torch.tensor([1.0])
+        >>> trust_region_step(torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, 1e-9]]), one)
+        tensor([[-0., -1.]])
+    """
+    least = slope.abs() / radius[..., None]
+    shift = (least - values).amax(-1, keepdim=True).clamp(min=0)
+    for _ in range(_SECULAR_ITERATIONS):
+        denominator = torch.maximum(values + shift, least).clamp(min=_TINY)
+        square = (slope / denominator) ** 2
+        length = square.sum(-1, keepdim=True).sqrt()
+        pull = (square / denominator).sum(-1, keepdim=True).clamp(min=_TINY)
+        shift = shift + ((length / radius[..., None] - 1) * length**2 / pull).clamp(min=0)
+    return -slope / torch.maximum(values + shift, least).clamp(min=_TINY)
 
 
 def search(
@@ -135,29 +215,33 @@ def search(
     starts: Tensor,
     *,
     descend: bool = True,
+    ridge: float = 0.0,
     tolerance: float = 1e-12,
     max_iterations: int = 400,
     radius: float = 1e3,
     progress: Callable[[int, int], None] | None = None,
 ) -> CriticalPoints:
-    """Search a critical point of R_S from each start.
+    """Search a critical point of R_S(θ) + ridge ‖θ‖² from each start.
 
     Args:
-        risk: the empirical risk.
+        risk: the empirical risk R_S.
         starts: (S, P) float64.
-        descend: True seeks minima (saddles can still be met); False takes the critical point that least squares on
-            the gradient finds, a saddle more often than not.
+        descend: True seeks minima; False takes the critical point that least squares on the gradient finds, a
+            saddle more often than not.
+        ridge: weight of ‖θ‖². A positive one makes minima finite, but lifted points are critical for ridge 0 only.
         tolerance: largest gradient norm of a point that is called critical.
         max_iterations: of each start.
         radius: a search whose ‖θ‖ passes it has drifted off.
         progress: called with (iteration, searches still running).
 
     Returns:
-        One row for each start, in order. Only rows with status "converged" are critical points: gradient norm at most
-        `tolerance`, and the remaining Newton step and the last step taken at most 1e-3 · max(1, ‖θ‖).
+        One row for each start, in order; a row does not depend on the others. Only rows with status "converged" are
+        critical points: gradient norm at most `tolerance`, the remaining Newton step at most 1e-3 · max(1, ‖θ‖), no
+        neuron saturated. That is to say, to the resolution of float64: a flat direction's slope can be told from
+        zero down to about 1e-15 ‖H‖ ‖θ‖.
 
     Raises:
-        ValueError: if the starts are not a finite float64 tensor of shape (S, P).
+        ValueError: if the starts are not a finite float64 tensor of shape (S, P), or the ridge is negative.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -168,40 +252,47 @@ def search(
     """
     if starts.dim() != 2 or starts.dtype != torch.float64 or not torch.isfinite(starts).all():
         raise ValueError("starts: expected a finite float64 tensor of shape (S, P)")
-    state = _Search(risk, starts, descend)
+    if not ridge >= 0:
+        raise ValueError(f"ridge: expected a number that is not negative, got {ridge}")
+    state = _Search(risk, ridge, starts, descend)
+    midway = state.norm
     for iteration in range(max_iterations):
         rows = _running(state, tolerance, radius)
         if progress:
             progress(iteration, len(rows))
         if not len(rows):
             break
+        if iteration == max_iterations // 2:
+            midway = state.norm
         state.step(rows)
-    return _outcome(state, tolerance, radius)
+    return _outcome(state, tolerance, radius, midway)
 
 
 def _running(state: _Search, tolerance: float, radius: float) -> Tensor:
     # Below the tolerance a search goes on while steps still halve the gradient: that ends at round-off.
-    done = (state.gradient_norm <= tolerance) & (state.improvement < 2)
-    lost = (state.theta.norm(dim=-1) > radius) | (state.damping > _LARGEST_DAMPING)
-    return torch.nonzero(~(done | lost | (state.gradient_norm == 0)))[:, 0]
+    done = (state.gradient_norm <= tolerance) & ~state.improving
+    immobile = state.radius < torch.finfo(torch.float64).eps * state.norm.clamp(min=1)
+    return torch.nonzero(~(done | immobile | (state.norm > radius) | (state.gradient_norm == 0)))[:, 0]
 
 
-def _outcome(state: _Search, tolerance: float, radius: float) -> CriticalPoints:
-    newton_step, norm = state.newton_step(), state.theta.norm(dim=-1)
+def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) -> CriticalPoints:
+    newton_step, norm = state.newton_step(), state.norm
     vanishing = state.gradient_norm <= tolerance
-    still = torch.maximum(newton_step, state.last_step) <= _SMALL_STEP * norm.clamp(min=1)
-    still &= ~saturated(state.objective, state.theta)
-    status = tuple(
-        CONVERGED if v and s and n <= radius else DRIFTING if v or n > radius else STALLED
-        for v, s, n in zip(vanishing.tolist(), still.tolist(), norm.tolist())
-    )
+    critical = vanishing & (newton_step <= _SMALL_STEP * norm.clamp(min=1)) & (norm <= radius)
+    critical &= ~saturated(state.objective, state.theta)
+    drifting = vanishing | (norm > radius) | (norm > _DRIFT_GROWTH * midway)
+    status = tuple(CONVERGED if c else DRIFTING if d else STALLED for c, d in zip(critical.tolist(), drifting.tolist()))
     return CriticalPoints(state.theta, state.risk, state.gradient_norm, newton_step, state.iterations, status)
 
 
 def saturated(risk: Risk, theta: Tensor) -> Tensor:
-    """Whether some hidden neuron of a smooth activation has no slope left on any sample, boolean (...).
+    """Whether some hidden neuron hardly reacts to some change of its incoming weights, boolean (...).
 
-    An exactly flat piece (ReLU below zero) is no saturation: a neuron may rest there at a finite critical point.
+    The pre-activations z of a neuron on the n samples range over the column space of (f, 1), f its inputs. The neuron
+    is saturated if for some unit vector u of that space ‖σ′(z) ∘ u‖ < 1e-6: that holds when all its slopes vanish, and
+    also when so few are left that the neuron is a step between samples, on its way to infinitely steep.
+    An exactly flat piece (ReLU below zero) is no saturation, a neuron may rest there at a finite critical point; nor is
+    a neuron counted that transmits nothing, its outgoing weights below 1e-12: its incoming ones are then free.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -210,10 +301,33 @@ def saturated(risk: Risk, theta: Tensor) -> Tensor:
         >>> saturated(Risk(Network.uniform((1, 1, 1), tanh), x, x), torch.tensor([0.0, 30.0, 1.0, 0.0]).double())
         tensor(True)
     """
+    trace, layers = risk.network.trace(theta, risk.inputs), risk.network.layers(theta)
     found = torch.zeros(theta.shape[:-1], dtype=torch.bool)
-    preactivations = risk.network.trace(theta, risk.inputs).preactivations
-    for z, activation in zip(preactivations, risk.network.activations):
-        slope = activation.first(z).abs().amax(-2)
-        flat = (slope == 0) if activation.pieces else torch.zeros_like(slope, dtype=torch.bool)
-        found |= ((slope < _SATURATED_SLOPE) & ~flat).any(-1)
+    for z, features, activation, following in zip(
+        trace.preactivations, trace.features, risk.network.activations, layers[1:]
+    ):
+        transmits = following.weight.abs().amax(-2) > _SILENT_WEIGHT
+        stiff = _least_reaction(_slopes(activation, z), features) < _SATURATED_SLOPE
+        found |= (transmits & stiff).any(-1)
     return found
+
+
+def _least_reaction(slopes: Tensor, features: Tensor) -> Tensor:
+    """The least ‖σ′ ∘ u‖ over unit vectors u of the column space of (f, 1), for each neuron: (..., m)."""
+    basis, rank = _column_space(features)
+    reactions: Tensor = torch.linalg.svdvals(slopes.mT[..., None] * basis[..., None, :, :])
+    last = (rank - 1)[..., None, None].expand(*reactions.shape[:-1], 1)
+    return reactions.gather(-1, last).squeeze(-1)
+
+
+def _column_space(features: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of the column space of (f, 1), zero columns beyond its rank, and that rank."""
+    extended = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
+    basis, lengths, _ = torch.linalg.svd(extended, full_matrices=False)
+    spanning = lengths > _MERGED * lengths[..., :1]
+    return basis * spanning[..., None, :], spanning.sum(-1)
+
+
+def _slopes(activation: Activation, z: Tensor) -> Tensor:
+    slopes = activation.first(z).abs()
+    return torch.where((slopes == 0) & bool(activation.pieces), 1.0, slopes)
