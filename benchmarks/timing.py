@@ -96,7 +96,7 @@ def compare(
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds):
         for name in list(contestants)[:: 1 if turn % 2 == 0 else -1]:
-            samples[name].append(_seconds(contestants[name], repetitions[name]))
+            samples[name].append(seconds(contestants[name], repetitions[name]))
     ratios = {peer: [theirs / own for theirs, own in zip(samples[peer], samples[OURS])] for peer in peers}
     result = Comparison(
         case,
@@ -112,14 +112,15 @@ def compare(
 
 def _repetitions(run: Callable[[], object]) -> int:
     """Calls per sample; the call that measures it also warms up caches and allocators."""
-    once = _seconds(run, 1)
+    once = seconds(run, 1)
     if once > _SHORTEST_SAMPLE:
         return 1
-    once = min(once, _seconds(run, 1))
+    once = min(once, seconds(run, 1))
     return min(_MOST_REPETITIONS, 1 + int(_SHORTEST_SAMPLE / max(once, 1e-9)))
 
 
-def _seconds(run: Callable[[], object], repetitions: int) -> float:
+def seconds(run: Callable[[], object], repetitions: int = 1) -> float:
+    """CPU time of one call, the mean over some repetitions."""
     start = time.process_time()
     for _ in range(repetitions):
         run()
