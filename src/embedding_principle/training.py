@@ -101,7 +101,7 @@ def train(
         method: `GradientDescent` or `Adam`.
         steps: the number of updates.
         thresholds: values of R_S whose first crossing is wanted to the step. A network that has crossed them all stops
-            there; a threshold of 0 keeps it going.
+            there; a threshold of 0 keeps it going. One whose risk is no longer finite stops too.
         observers: functions of θ (B, P) that return (B, ...), called at the recorded steps with B networks at a time.
         per_decade: recorded steps for each power of ten.
 
@@ -174,15 +174,15 @@ class _Run:
                 if step < grid[-1]:
                     self.passes.backward()
                     self.update(self.passes.parameters, self.passes.gradient)
-        while len(self.risks) < len(grid):
-            self._record()
+        self._complete(len(grid))
 
     def _cross(self, step: int) -> None:
-        """Note who crosses which threshold, and stop those that have crossed them all."""
+        """Note who crosses which threshold; stop those that have crossed them all or diverged."""
         crossed = self.current[:, None] <= self.thresholds
         self.reached[crossed & self.reached.isinf()] = step
-        going = self.reached[self.active].isinf().any(-1)
-        if len(self.thresholds) and not going.all():
+        unfinished = self.reached.isinf().any(-1) | (len(self.thresholds) == 0)
+        going = (unfinished & self.current.isfinite())[self.active]
+        if not going.all():
             self.theta[self.active] = self.passes.theta
             self.active = self.active[going]
             self.update.keep(going)
@@ -194,6 +194,13 @@ class _Run:
         self.risks.append(self.current.clone())
         for name, observer in self.observers.items():
             self.observed[name].append(observer(self.theta))
+
+    def _complete(self, count: int) -> None:
+        """Repeat the state in which all networks stopped at the recorded steps that are left."""
+        if len(self.risks) < count:
+            self._record()
+        for series in (self.risks, *self.observed.values()):
+            series += [series[-1]] * (count - len(series))
 
 
 class _Descent:
