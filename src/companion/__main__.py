@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_root
-from companion.execution import Outcome, parse_parameters, run_chapters, state_of
+from companion.execution import Outcome, available_cores, parse_parameters, run_chapters, state_of
 from companion.ledger import claims_table, ledger, status, status_table
 from companion.rendering import HTML, RenderingError, render
 
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workers",
             type=_positive,
-            default=len(os.sched_getaffinity(0)),
+            default=available_cores(),
             metavar="N",
             help="kernels at a time (default: one a core)",
         )

@@ -251,7 +251,7 @@ def _kernel_environment(root: Path, workers: int) -> Iterator[None]:
     A chapter must import the very files that its digest covers, wherever the package is installed from; and kernels
     that start one thread a core each would slow each other down.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     search_path = os.pathsep.join(filter(None, [str(root / "src"), os.environ.get("PYTHONPATH")]))
     changed = {"PYTHONPATH": search_path, **dict.fromkeys(THREAD_VARIABLES, str(max(1, cores // workers)))}
     before = {name: os.environ.get(name) for name in changed}
@@ -297,8 +297,26 @@ def _provenance(notebook: nbformat.NotebookNode, inputs: str, seconds: float) ->
         "seconds": round(seconds, 2),
         "executed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {available_cores()} cores, {platform.system()}",
     }
+
+
+def available_cores() -> int:
+    """How many cores this process may use.
+
+    Example:
+        >>> available_cores() >= 1
+        True
+    """
+    # macOS does not say which cores a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:
