@@ -31,12 +31,28 @@ class ShallowParts:
 
 
 def is_shallow(network: Network) -> bool:
-    """Whether this module applies: one hidden layer, scalar output, no batch normalization."""
+    """Whether this module applies: one hidden layer, scalar output, no batch normalization.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> is_shallow(Network.uniform((3, 4, 1), tanh)), is_shallow(Network.uniform((3, 4, 2), tanh))
+        (True, False)
+    """
     return network.depth == 2 and network.widths[-1] == 1 and network.batch_norm_epsilon is None
 
 
 def shallow_parts(part: Sweep) -> ShallowParts:
-    """Both parts from a sweep (over all samples, or one summand of them)."""
+    """Both parts from a sweep; sweeps over blocks of the samples give summands of H.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.sweeps import sweep
+        >>> x = torch.ones(5, 2).double()
+        >>> risk = Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1])
+        >>> parts = shallow_parts(sweep(risk, torch.zeros(1, 13).double()))
+        >>> parts.jacobian.shape, parts.blocks.shape
+        (torch.Size([1, 13, 5]), torch.Size([1, 3, 4, 4]))
+    """
     inputs, hidden, slopes = part.features[0], part.features[1], part.slopes[0]
     (count, width, samples), fan_in = slopes.shape, inputs.shape[1] - 1
     scale = part.curvature[:, 0].sqrt()

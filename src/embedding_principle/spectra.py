@@ -81,26 +81,29 @@ def extreme_eigenvalues(
     """
     if theta.dim() != 1 or len(theta) <= 2 * count:
         raise ValueError(f"theta: expected shape (P,) with P > {2 * count}, got {tuple(theta.shape)}")
-    product, spent = hessian_vector_product(risk, theta), 0
-
-    def apply(vector: np.ndarray, shift: float = 0.0) -> np.ndarray:
-        nonlocal spent
-        spent += 1
-        return product(torch.from_numpy(vector.ravel())).numpy() + shift * vector.ravel()
-
-    size = len(theta)
-    start = torch.randn(size, generator=generator, dtype=torch.float64).numpy()
+    product = _CountedProduct(hessian_vector_product(risk, theta))
+    start = torch.randn(len(theta), generator=generator, dtype=torch.float64).numpy()
     # ARPACK's tolerance is relative to each eigenvalue, so one near zero would never converge: a shift by about the
     # norm gives both ends an accuracy relative to it. A tenth is exact enough for the norm.
-    norm = abs(eigsh(_operator(size, apply), k=1, tol=0.1, v0=start, return_eigenvectors=False)[0])
-    shifted = _operator(size, lambda vector: apply(vector, 2 * norm))
+    norm = abs(eigsh(product.shifted(0.0, len(theta)), k=1, tol=0.1, v0=start, return_eigenvectors=False)[0])
+    shifted = product.shifted(2 * norm, len(theta))
     values, vectors = eigsh(shifted, k=2 * count, which="BE", tol=tolerance, v0=start)
-    values = values - 2 * norm
-    error = max(
-        float(np.linalg.norm(apply(vector) - value * vector)) for value, vector in zip(values, vectors.T.copy())
-    )
-    return ExtremeEigenvalues(torch.from_numpy(values[:count]), torch.from_numpy(values[count:]), error, spent)
+    residuals = [np.linalg.norm(product(v) + (2 * norm - value) * v) for value, v in zip(values, vectors.T.copy())]
+    ends = torch.from_numpy(values - 2 * norm)
+    return ExtremeEigenvalues(ends[:count], ends[count:], float(max(residuals)), product.spent)
 
 
-def _operator(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
-    return LinearOperator((size, size), matvec=apply, dtype=np.float64)
+class _CountedProduct:
+    """A Hessian-vector product on numpy arrays that counts its calls."""
+
+    def __init__(self, product: Callable[[Tensor], Tensor]) -> None:
+        self.product = product
+        self.spent = 0
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        self.spent += 1
+        return self.product(torch.from_numpy(vector.ravel())).numpy()
+
+    def shifted(self, shift: float, size: int) -> LinearOperator:
+        """H + shift · I for scipy."""
+        return LinearOperator((size, size), matvec=lambda v: self(v) + shift * v.ravel(), dtype=np.float64)
