@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: book test check clean
+.PHONY: book test check benchmark clean
 
 book: .venv/installed
 	$(BIN)/python -m companion build
@@ -21,6 +21,13 @@ check: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
+
+# Each module measures one core against its peers and rewrites its table in benchmarks/results.
+benchmark: .venv/installed
+	for module in benchmarks/[a-z]*.py; do \
+	  grep -q __main__ $$module || continue; \
+	  $(BIN)/python -m benchmarks.$$(basename $$module .py) || exit 1; \
+	done
 
 clean:
 	rm -rf _build .venv

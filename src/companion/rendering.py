@@ -51,8 +51,13 @@ def render(root: Path) -> bool:
 
 
 def rendering_digest(root: Path) -> str:
-    """SHA-256 over everything that the pages are made of: book, settings, sources and executed copies."""
-    files = [path for folder in ("book", "src") for path in (root / folder).rglob("*") if path.is_file()]
+    """SHA-256 over all that the pages are made of: book, settings, sources, benchmarks and executed copies."""
+    files = [
+        path
+        for folder in ("book", "src", "benchmarks/results")
+        for path in (root / folder).rglob("*")
+        if path.is_file()
+    ]
     files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
     files += [executed_path(chapter) for chapter in find_chapters(root)]
     paths = {path.relative_to(root) for path in files if path.is_file()}

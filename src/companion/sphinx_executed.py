@@ -2,11 +2,13 @@
 
 The renderer runs no kernel. While Sphinx reads a chapter, the outputs in ``_build/executed/`` are put into its cells,
 matched by cell id, so the page and the tests show one and the same execution; a missing or stale copy fails the build.
-The directives ``claims-table`` and ``status-table`` are made from the same copies.
+The directives ``claims-table`` and ``status-table`` are made from the same copies; ``benchmark-tables`` shows the
+measurements that ``make benchmark`` left in ``benchmarks/results``.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -170,6 +172,31 @@ def environments_markdown(chapters: Iterable[Mapping[str, Any]]) -> str:
     return list_table(("Machine", "Versions", "Chapters"), rows, "environments-table")
 
 
+def benchmark_markdown(result: Mapping[str, Any]) -> str:
+    """One file of ``benchmarks/results`` as MyST Markdown: title, a row a case, and the machine.
+
+    Times are medians of one call; the ratio is the median over paired rounds, with its range.
+    """
+    rows = []
+    for row in result["rows"]:
+        peer = row["best_peer"]
+        low, high = row["spread"][peer]
+        facts = ", ".join(f"{name} {value:.3g}" for name, value in row["facts"].items())
+        goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
+        rows.append(
+            (
+                row["case"] + (f" ({facts})" if facts else ""),
+                f"{row['seconds']['ours'] * 1e3:.3g}",
+                f"{row['seconds'][peer] * 1e3:.3g} ({peer})",
+                f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g})",
+                goal,
+            )
+        )
+    header = ("Case", "Ours, ms", "Best peer, ms", "Ratio (range)", "Goal")
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+    return f"## {result['title']}\n\n{list_table(header, rows, 'benchmark-table')}\n\n{machine}.\n"
+
+
 def fresh_project(env: BuildEnvironment) -> Path:
     """The project's directory, when every chapter is executed; the page that asks is read again in each build.
 
@@ -201,9 +228,22 @@ class StatusTable(SphinxDirective):
         return self.parse_text_to_nodes(status_markdown(status(root), ledger(root)))
 
 
+class BenchmarkTables(SphinxDirective):
+    """Directive ``benchmark-tables``: the paired measurements in ``benchmarks/results``."""
+
+    def run(self) -> list[Any]:
+        """Make a section of each file, in the order of their names."""
+        files = sorted(Path(self.env.srcdir, "benchmarks", "results").glob("*.json"))
+        for path in files:
+            self.env.note_dependency(str(path))
+        sections = [benchmark_markdown(json.loads(path.read_text())) for path in files]
+        return self.parse_text_to_nodes("\n".join(sections), allow_section_headings=True)
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the handler and the two directives."""
+    """Register the handler and the directives."""
     app.connect("source-read", show_executed)
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("status-table", StatusTable)
+    app.add_directive("benchmark-tables", BenchmarkTables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
