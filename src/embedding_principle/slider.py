@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
@@ -21,7 +21,7 @@ class Slider:
         alt: what the frames show, for readers who do not see them; the frame's label is added.
     """
 
-    frames: tuple[bytes, ...]
+    frames: tuple[bytes, ...] = field(repr=False)
     labels: tuple[str, ...]
     alt: str
 
