@@ -15,7 +15,7 @@ from sphinx.errors import ExtensionError
 
 from companion.chapters import Chapter, inputs_digest
 from companion.claims import CLAIM_MIME, Claim, Control, as_html
-from companion.sphinx_executed import list_table, rerun_box, show_executed
+from companion.sphinx_executed import benchmark_markdown, list_table, rerun_box, show_executed
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
 CLAIM = Claim(
@@ -169,3 +169,19 @@ def test_a_cell_of_a_table_may_hold_a_bar_and_a_line_break() -> None:
 
 def test_a_table_without_rows_says_so() -> None:
     assert list_table(["a"], [], "plain") == "*none*"
+
+
+def test_a_benchmark_shows_medians_ratio_range_and_goal():
+    row = {
+        "case": "P = 41",
+        "facts": {"error": 1.5e-15},
+        "seconds": {"ours": 2e-3, "peer": 8e-2},
+        "ratios": {"peer": 40.0},
+        "spread": {"peer": [38.0, 43.0]},
+        "best_peer": "peer",
+        "goal": 20.0,
+        "met": True,
+    }
+    text = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [row]})
+    for part in ("## Hessians", "P = 41 (error 1.5e-15)", "- 2\n", "- 80 (peer)", "40 (38–43)", "20, met", "cores 2."):
+        assert part in text
