@@ -1,0 +1,133 @@
+"""Degenerate lifted points: the differential of φ, and the members of T_S(θ) at which it is not onto.
+
+Near a lifted point the deeper risk is R_shallow ∘ φ, φ(A, c, B, b′, rest) = (BΛA, B(Λc + μ) + b′, rest). So at a lifted
+critical point H_deep = Dφᵀ H Dφ. The image of (Ȧ, Ḃ) ↦ Ḃ Λ A + B Λ Ȧ misses (m_q − rank A)(m_{q+1} − rank B)
+dimensions: Dφ is onto unless A lacks column rank and B lacks row rank at once.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from embedding_principle.depth.lifting import Insertion, Lifted, collapse, deepened, occupied_pieces
+from embedding_principle.networks import Layer, Network, flatten
+
+# Singular values below this fraction of the largest are round-off of a rank-deficient matrix (1e-16 to 1e-15 for
+# sizes in the tens); dropping them changes the output by no more than that fraction.
+_RANK_THRESHOLD = 1e-13
+
+
+def differential(lifted: Network, theta: Tensor, inputs: Tensor, positions: Sequence[int]) -> Tensor:
+    """Dφ at a lifted point, (P, P′), for layers inserted one after the other at these positions.
+
+    Args:
+        lifted: the deeper architecture.
+        theta: a member of the lifted set, (P′,).
+        inputs: x, (n, m_0).
+        positions: q of each `Insertion`, in the order of `lift`; φ undoes the last one first.
+
+    Raises:
+        ValueError: if an inserted neuron leaves its affine piece on some input: there φ does not exist.
+
+    Example:
+        >>> from embedding_principle.activations import relu
+        >>> member, x = torch.tensor([1.0, 2.0, 2.0, -4.0]).double(), torch.tensor([[-1.0], [1.0]]).double()
+        >>> differential(Network((1, 1, 1), (relu,)), member, x, [0])
+        tensor([[2., 0., 1., 0.],
+                [0., 2., 2., 1.]], dtype=torch.float64)
+    """
+    product = torch.eye(len(theta), dtype=theta.dtype)
+    for q in reversed(positions):
+        pieces = occupied_pieces(lifted, theta, inputs, q)
+        if pieces.outside:
+            raise ValueError(f"theta: the layer inserted at position {q} is not linear: {pieces.outside[0].detail}")
+        phi = partial(collapse, lifted, position=q, slope=pieces.slope, intercept=pieces.intercept)
+        product = torch.func.jacrev(phi)(theta) @ product
+        lifted, theta = _without(lifted, q), phi(theta)
+    return product
+
+
+def _without(network: Network, position: int) -> Network:
+    """The architecture before a layer was inserted at this position."""
+    widths, activations = list(network.widths), list(network.activations)
+    del widths[position + 1], activations[position]
+    return Network(tuple(widths), tuple(activations))
+
+
+def singular_lift(
+    network: Network,
+    theta: Tensor,
+    inputs: Tensor,
+    insertion: Insertion,
+    *,
+    ranks: tuple[int, int],
+    generator: Generator,
+) -> Lifted:
+    """A random member of T_S(θ) whose A and B have given ranks.
+
+    With W[q+1] = U S Vᵀ of rank r, the rows of ΛA span the row space of W and random further directions, the columns
+    of B the column space of W and random further ones. Every neuron sits on the last piece of its activation.
+
+    Args:
+        network: the shallow architecture.
+        theta: θ, (P,).
+        inputs: x, (n, m_0).
+        insertion: the layer to insert; its activation's last piece must extend to +∞.
+        ranks: (rank A, rank B), each at least r, rank A + rank B − r ≤ k.
+        generator: the source of randomness.
+
+    Raises:
+        ValueError: if no member has these ranks, or the last piece is bounded.
+
+    Example:
+        >>> from embedding_principle.activations import relu
+        >>> g, x = torch.Generator().manual_seed(0), torch.randn(5, 2).double()
+        >>> lifted = singular_lift(
+        ...     Network((2, 2)), torch.zeros(6).double(), x, Insertion(0, 3, relu), ranks=(1, 1), generator=g
+        ... )
+        >>> torch.linalg.matrix_rank(differential(lifted.network, lifted.theta, x, [0])).item()
+        5
+    """
+    q, k, piece = insertion.position, insertion.width, insertion.activation.pieces[-1]
+    if piece.upper != math.inf:
+        raise ValueError(f"activation: the last piece of {insertion.activation.name} is bounded; use one that is not")
+    deeper, layers = deepened(network, insertion), network.layers(theta)
+    incoming, outgoing = _factors(layers[q].weight, k, ranks, generator)
+    incoming = incoming / piece.slope
+    margin = 0.5 + torch.rand(
+        k, generator=generator, dtype=torch.float64
+    )  # neurons differ in their distance to the kink
+    offset = max(piece.lower, 0.0) + margin - (network.trace(theta, inputs).features[q] @ incoming.mT).amin(0)
+    remaining = layers[q].bias - outgoing @ (piece.slope * offset + piece.intercept)
+    inserted = [Layer(incoming, offset), Layer(outgoing, remaining)]
+    return Lifted(deeper, flatten([*layers[:q], *inserted, *layers[q + 1 :]]))
+
+
+def _factors(weight: Tensor, k: int, ranks: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
+    """Random ΛA (k, m_q) and B (m_{q+1}, k) of these ranks with B ΛA = W."""
+    left, values, right = torch.linalg.svd(weight)
+    rank = int((values > _RANK_THRESHOLD * values[0]).sum())
+    a, b = ranks
+    if not (rank <= a <= weight.shape[1] and rank <= b <= weight.shape[0] and a + b - rank <= k):
+        raise ValueError(
+            f"ranks: {ranks} is impossible for a weight matrix {tuple(weight.shape)} of rank {rank} and width {k}; "
+            f"each must lie between that rank and the matrix's size, their sum be at most {k + rank}"
+        )
+    core = torch.zeros(b, a, dtype=weight.dtype)
+    core.diagonal()[:rank] = values[:rank]
+    columns = _extended(left, rank, b, generator)
+    rows = _extended(right.mT, rank, a, generator)
+    inner = torch.randn(k, a, generator=generator, dtype=weight.dtype) / k**0.5
+    inverse = torch.linalg.pinv(inner)
+    free = torch.randn(b, k, generator=generator, dtype=weight.dtype) / k**0.5
+    return inner @ rows.mT, columns @ (core @ inverse + free - free @ inner @ inverse)
+
+
+def _extended(basis: Tensor, rank: int, size: int, generator: Generator) -> Tensor:
+    """The first columns of an orthonormal basis, followed by random combinations of the others."""
+    others = basis[:, rank:]
+    mixed, _ = torch.linalg.qr(torch.randn(others.shape[1], size - rank, generator=generator, dtype=basis.dtype))
+    return torch.cat([basis[:, :rank], others @ mixed], dim=1)
