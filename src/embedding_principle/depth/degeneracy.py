@@ -120,7 +120,9 @@ def _factors(weight: Tensor, k: int, ranks: tuple[int, int], generator: Generato
     core.diagonal()[:rank] = values[:rank]
     columns = _extended(left, rank, b, generator)
     rows = _extended(right.mT, rank, a, generator)
-    inner = torch.randn(k, a, generator=generator, dtype=weight.dtype) / k**0.5
+    size = 0.5 + torch.rand(k, 1, generator=generator, dtype=weight.dtype)
+    # Orthonormal columns up to the sizes of the rows: Gaussian ones are nearly dependent too often.
+    inner = size * torch.linalg.qr(torch.randn(k, a, generator=generator, dtype=weight.dtype)).Q
     inverse = torch.linalg.pinv(inner)
     free = torch.randn(b, k, generator=generator, dtype=weight.dtype) / k**0.5
     return inner @ rows.mT, columns @ (core @ inverse + free - free @ inner @ inverse)

@@ -1,0 +1,185 @@
+r"""Approximate lifting for smooth activations without an affine piece: tanh, sigmoid, softplus, GELU (ours).
+
+Start from an exact lifting by an *identity* layer with A₀, c₀ in and B₀, b₀ out: B₀A₀ = W[q+1], B₀c₀ + b₀ = b[q+1].
+Use σ in a window of size ε around a centre z₀, where it comes near a line λz + μ:
+
+    A = εA₀,   c = z₀ + εc₀,   B = B₀ / (ελ),   b′ = b₀ − B(λz₀ + μ).
+
+Were σ that line, the output would be the shallow one. With the tangent at z₀, the deeper network computes what the
+identity layer would with z ↦ g_ε(z) = (σ(z₀ + εz) − σ(z₀)) / (εσ′(z₀)) in place of z, and
+
+    g_ε(z) = z + ε^(p−1) κ z^p / p! + O(ε^p),   κ = σ^(p)(z₀) / σ′(z₀),
+
+p ≥ 2 the first order above one with σ^(p)(z₀) ≠ 0. The output is off by O(ε^(p−1)), the gradient over a critical point
+only by O(ε^(p−2)), for ∂/∂A = ε⁻¹ ∂/∂A₀. The asymptote of softplus or GELU with ε = 1 makes both errors vanish
+exponentially as z₀ → ∞.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from embedding_principle.activations import Activation, AffinePiece, identity
+from embedding_principle.depth.lifting import Lifted
+from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.risks import Risk
+
+ASYMPTOTE = AffinePiece(-math.inf, math.inf, slope=1.0)
+"""The line z ↦ z that softplus and GELU approach as z → ∞."""
+
+# Where derivatives of the book's activations do not vanish they are of order one; at the float64 nearest to a zero such
+# as √2 they are about 1e-16.
+_VANISHING = 1e-12
+_HIGHEST_ORDER = 8
+
+
+def tangent(activation: Activation, centre: float) -> AffinePiece:
+    """The tangent of σ at z₀ as a line: λ = σ′(z₀), μ = σ(z₀) − σ′(z₀) z₀.
+
+    Raises:
+        ValueError: if σ′(z₀) = 0, as for GELU near −0.75: a flat tangent transmits nothing.
+
+    Example:
+        >>> from embedding_principle.activations import sigmoid
+        >>> line = tangent(sigmoid, 0.0)
+        >>> line.slope, line.intercept
+        (0.25, 0.5)
+    """
+    point = torch.tensor(centre, dtype=torch.float64)
+    slope = float(activation.first(point))
+    if abs(slope) <= _VANISHING:
+        raise ValueError(f"centre: {activation.name} has a flat tangent at {centre:g}; choose another centre")
+    return AffinePiece(-math.inf, math.inf, slope, float(activation(point)) - slope * centre)
+
+
+def first_bend(activation: Activation, centre: float) -> tuple[int, float]:
+    """The first order p ≥ 2 at which a derivative of σ does not vanish at z₀, and σ^(p)(z₀).
+
+    Raises:
+        ValueError: if the orders 2 to 8 all vanish, as inside an affine piece.
+
+    Example:
+        >>> from embedding_principle.activations import gelu, tanh
+        >>> first_bend(tanh, 0.0)
+        (3, -2.0)
+        >>> [first_bend(gelu, centre)[0] for centre in (0.0, 2**0.5, -(2**0.5))]
+        [2, 3, 3]
+    """
+    derivative, point = activation.second, torch.tensor(centre, dtype=torch.float64)
+    for order in range(2, _HIGHEST_ORDER + 1):
+        value = float(derivative(point))
+        if abs(value) > _VANISHING:
+            return order, value
+        derivative = torch.func.grad(derivative)
+    raise ValueError(
+        f"centre: {activation.name} has no bend of order 2 to {_HIGHEST_ORDER} at {centre:g}; lift exactly"
+    )
+
+
+def approximate_lift(
+    straight: Lifted, position: int, activation: Activation, *, line: AffinePiece, centre: float, sizes: Tensor
+) -> Lifted:
+    """Replace an inserted identity layer by one of σ, used near z₀ in windows of given sizes.
+
+    Args:
+        straight: a lifting by an identity layer, θ (..., P′), as `lift` draws it.
+        position: q, where that layer was inserted.
+        activation: σ.
+        line: what σ is taken for: its `tangent` at z₀, or `ASYMPTOTE`.
+        centre: z₀.
+        sizes: ε, (E,).
+
+    Returns:
+        The network with σ in the inserted layer, and its θ (E, ..., P′).
+
+    Raises:
+        ValueError: if the layer at this position is not one of the identity.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.depth.lifting import Insertion, lift
+        >>> network, x = Network((1, 1)), torch.linspace(-1, 1, 5).double()[:, None]
+        >>> theta, g = torch.tensor([2.0, 1.0]).double(), torch.Generator().manual_seed(0)
+        >>> straight = lift(network, theta, x, [Insertion(0, 2, identity)], generator=g)
+        >>> bent = approximate_lift(
+        ...     straight, 0, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=torch.tensor([0.1, 0.01]).double()
+        ... )
+        >>> coarse, fine = (bent.network.forward(bent.theta, x) - network.forward(theta, x)).abs().amax((-2, -1))
+        >>> round(float(coarse / fine))
+        99
+    """
+    _require_identity(straight.network, position)
+    layers = straight.network.layers(straight.theta)
+    first, second = layers[position : position + 2]
+    epsilon = sizes.view(-1, *[1] * first.bias.dim())
+    outgoing = second.weight / (epsilon * line.slope)[..., None]
+    inner = Layer(epsilon[..., None] * first.weight, centre + epsilon * first.bias)
+    outer = Layer(outgoing, second.bias - outgoing.sum(-1) * (line.slope * centre + line.intercept))
+    batch = (len(sizes), *straight.theta.shape[:-1])
+    inherited = [[_spread(layer, batch) for layer in part] for part in (layers[:position], layers[position + 2 :])]
+    theta = flatten([*inherited[0], inner, outer, *inherited[1]])
+    return Lifted(_with_activation(straight.network, position, activation), theta)
+
+
+def _spread(layer: Layer, batch: tuple[int, ...]) -> Layer:
+    """The same layer for every size."""
+    weight, bias = layer.weight, layer.bias
+    return Layer(weight.expand(*batch, *weight.shape[-2:]), bias.expand(*batch, bias.shape[-1]))
+
+
+def _with_activation(network: Network, position: int, activation: Activation) -> Network:
+    before, after = network.activations[:position], network.activations[position + 1 :]
+    return replace(network, activations=(*before, activation, *after))
+
+
+def _require_identity(network: Network, position: int) -> None:
+    if network.activations[position] is not identity:
+        raise ValueError(f"straight: the layer at position {position} is not an identity layer; insert one with `lift`")
+
+
+def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Activation, centre: float) -> Tensor:
+    """The limit of ε^(2−p) ∇R at approximate lifts over a critical point, for the tangent at z₀ and ε → 0.
+
+    It is the gradient with respect to A₀ and c₀ of Q = d/dt R(z ↦ z + tκz^p/p!) at t = 0, the first change of the risk
+    that the bend of σ causes; the entries of all other parameters vanish. For p = 2 the gradient itself has this limit.
+
+    Args:
+        risk: the shallow risk, or that of any network on the same data.
+        straight: a lifting of a critical point by an identity layer, θ (P′,).
+        position: q.
+        activation: σ.
+        centre: z₀.
+
+    Returns:
+        (P′,).
+
+    Example:
+        >>> from embedding_principle.activations import softplus
+        >>> from embedding_principle.depth.lifting import Insertion, lift
+        >>> x = torch.linspace(-1, 1, 5).double()[:, None]
+        >>> network, theta = Network((1, 1)), torch.tensor([2.0, 1.0]).double()
+        >>> g = torch.Generator().manual_seed(0)
+        >>> straight = lift(network, theta, x, [Insertion(0, 1, identity)], generator=g)
+        >>> bool(leading_gradient(Risk(network, x, 2 * x + 1), straight, 0, softplus, 0.0).norm() > 1)
+        True
+    """
+    _require_identity(straight.network, position)
+    order, value = first_bend(activation, centre)
+    strength = value / tangent(activation, centre).slope / math.factorial(order)
+
+    def first_change(theta: Tensor) -> Tensor:
+        def bent(amount: Tensor) -> Tensor:
+            # Only the values of this curve are used, not the derivatives that it inherits.
+            curve = replace(identity, function=lambda z: z + amount * strength * z**order)
+            return risk.on(_with_activation(straight.network, position, curve))(theta)
+
+        zero = torch.zeros((), dtype=theta.dtype)
+        change: Tensor = torch.func.jvp(bent, (zero,), (torch.ones_like(zero),))[1]
+        return change
+
+    gradient: Tensor = torch.func.grad(first_change)(straight.theta)
+    layers = [Layer(*map(torch.zeros_like, layer[:2])) for layer in straight.network.layers(gradient)]
+    layers[position] = straight.network.layers(gradient)[position]
+    return flatten(layers)
