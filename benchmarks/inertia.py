@@ -1,5 +1,6 @@
 """Inertia from structure against eigenvalues, and extreme eigenvalues of a network as large as MNIST's."""
 
+import numpy as np
 import torch
 from benchmarks.peers import HessianLinearOperator, curvlinops_operator, problem
 from benchmarks.timing import Comparison, compare, one_thread, report
@@ -25,10 +26,9 @@ def signs(widths: tuple[int, ...], n: int, goal: float | None) -> Comparison:
     if counts != expected:
         raise AssertionError(f"{widths}, n = {n}: structure gives {counts}, eigenvalues {expected}")
     facts = dict(zip(("P", "n−", "n0", "n+"), (len(theta), *counts)))
-    matrix = hessian(risk, theta)
     peers = {
-        "hessian, then eigenvalues": lambda: inertia(hessian(risk, theta)),
-        "eigenvalues of a Hessian at hand": lambda: torch.linalg.eigvalsh(matrix),
+        "closed-form Hessian, torch eigenvalues": lambda: inertia(hessian(risk, theta)),
+        "closed-form Hessian, numpy eigenvalues": lambda: np.linalg.eigvalsh(hessian(risk, theta).numpy()),
     }
     case = f"inertia, {'-'.join(map(str, widths))}, n = {n}"
     return compare(case, lambda: shallow_inertia(risk, theta), peers, goal=goal, facts=facts, rounds=5)

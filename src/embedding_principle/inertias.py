@@ -19,10 +19,11 @@ from embedding_principle.sweeps import sweep
 
 Counts = tuple[int, int, int]
 
-# In units of the bound on ‖H‖, eigenvalues of B − sI below this stay in the bordered matrix. Eliminating larger ones
-# costs an error of 2e-16 / 1e-4 in the Schur complement, which moves its signs as a shift of 2e-12 would: far below
-# the shifts of 1e-10 and more that are used.
-_ELIMINATED = 1e-4
+# An eigen-direction of B is eliminated if its eigenvalue is farther than this from the shift, relative to the squared
+# norm of its row of J; otherwise it stays in the bordered matrix. So each term of the Schur complement is below 100,
+# and P < 4000 terms leave a rounding error below 1e-10 even if all errors add up. In units of the bound on ‖H‖ that
+# error moves the counts no more than a shift of H of that size would: shifts of 1e-10 and more are used.
+_ELIMINATED = 1e-2
 
 
 def shallow_inertia(risk: Risk, theta: Tensor) -> Counts:
@@ -54,40 +55,48 @@ def shallow_inertia(risk: Risk, theta: Tensor) -> Counts:
     if theta.shape != (risk.network.n_parameters,):
         raise ValueError(f"theta: expected shape ({risk.network.n_parameters},), got {tuple(theta.shape)}")
     residual, jacobian = _diagonalized(risk, theta.detach())
-    margin = math.sqrt(MINIMAL_GAP)
-    shifts = [sign * RELATIVE_THRESHOLD * factor for sign, factor in ((-1, margin), (-1, 1 / margin))]
-    below = [_count_below(residual, jacobian, shift) for shift in (*shifts, -shifts[1], -shifts[0])]
-    if below[0] != below[1] or below[2] != below[3]:
-        raise UnclearInertiaError(
-            f"{below[1] - below[0] + below[3] - below[2]} eigenvalues lie within a factor {margin:g} of the zero "
-            f"threshold, {RELATIVE_THRESHOLD:g} of the bound on the Hessian's norm; polish the point further"
-        )
-    return below[0], below[3] - below[0], len(residual) - below[3]
+    threshold, margin = RELATIVE_THRESHOLD, math.sqrt(MINIMAL_GAP)
+    below, upto = _counts_below(residual, jacobian, threshold * margin)
+    if below != upto:  # otherwise no eigenvalue is anywhere near zero
+        inner_below, inner_upto = _counts_below(residual, jacobian, threshold / margin)
+        if (inner_below, inner_upto) != (below, upto):
+            raise UnclearInertiaError(
+                f"{inner_below - below + upto - inner_upto} eigenvalues lie within a factor {margin:g} of the zero "
+                f"threshold, {threshold:g} of the bound on the Hessian's norm; polish the point further"
+            )
+    return below, upto - below, len(residual) - upto
 
 
 def _diagonalized(risk: Risk, theta: Tensor) -> tuple[Tensor, Tensor]:
     """The eigenvalues of B (P,) and J (P, n) in the basis of its eigenvectors, for H over the bound on its norm."""
     parts = shallow_parts(sweep(risk, theta[None]))
     jacobian, blocks = parts.jacobian[0], parts.blocks[0]
-    if not (torch.isfinite(jacobian).all() and torch.isfinite(blocks).all()):
+    gram = jacobian.mT @ jacobian
+    if not (torch.isfinite(gram).all() and torch.isfinite(blocks).all()):
         raise ValueError("shallow_inertia: the derivatives at theta are not finite")
     values, vectors = torch.linalg.eigh(blocks)
     rotated = vectors.mT @ jacobian[neurons(risk.network)]
-    bound = torch.linalg.eigvalsh(jacobian.mT @ jacobian)[-1] + values.abs().max()
+    bound = torch.linalg.eigvalsh(gram)[-1] + values.abs().max()
     residual = torch.cat([values.flatten(), values.new_zeros(1)])  # the output's bias has no residual part
     return residual / bound, torch.cat([rotated.flatten(0, 1), jacobian[-1:]]) / bound.sqrt()
 
 
-def _count_below(residual: Tensor, jacobian: Tensor, shift: float) -> int:
-    """How many eigenvalues of diag(residual) + J Jᵀ are smaller than the shift."""
-    shifted, n = residual - shift, jacobian.shape[1]
-    large = shifted.abs() >= _ELIMINATED
-    eliminated, kept = jacobian[large], jacobian[~large]
-    complement = -torch.eye(n, dtype=jacobian.dtype) - eliminated.mT @ (eliminated / shifted[large, None])
+def _counts_below(residual: Tensor, jacobian: Tensor, shift: float) -> tuple[int, int]:
+    """How many eigenvalues of diag(residual) + J Jᵀ are smaller than −shift, and how many smaller than shift."""
+    norms = jacobian.square().sum(1)
+    return _count_below(residual + shift, jacobian, norms), _count_below(residual - shift, jacobian, norms)
+
+
+def _count_below(shifted: Tensor, jacobian: Tensor, norms: Tensor) -> int:
+    """How many eigenvalues of diag(shifted) + J Jᵀ are negative; norms are the squared ones of the rows of J."""
+    kept = shifted.abs() <= _ELIMINATED * norms
+    weights = torch.where(kept, 0.0, 1 / shifted)
+    n, border = jacobian.shape[1], jacobian[kept]
+    complement = -torch.eye(n, dtype=jacobian.dtype) - jacobian.mT @ (weights[:, None] * jacobian)
     bordered = torch.cat(
-        [torch.cat([torch.diag(shifted[~large]), kept], dim=1), torch.cat([kept.mT, complement], dim=1)]
+        [torch.cat([torch.diag(shifted[kept]), border], dim=1), torch.cat([border.mT, complement], dim=1)]
     )
-    return int((shifted[large] < 0).sum()) + _negative(bordered) - n
+    return int((weights < 0).sum()) + _negative(bordered) - n
 
 
 def _negative(matrix: Tensor) -> int:
