@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 # Rounding in non-negative least squares stays near 1e-15 times a small condition number. A cone with an inscribed
 # radius below the tolerance counts as empty, a normal that near to the cone of the others as redundant.
 _TOLERANCE = 1e-12
+_CANDIDATES = 1000  # normals that are tried as vertices by one product, whose memory grows with n times this
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,13 @@ def _non_negative(matrix: Array, target: Array) -> Array:
 def _plain_vertices(points: Array) -> list[int]:
     """Points farther in their own direction, seen from the mean, than all others: vertices found by one product."""
     offsets = points - points.mean(0)
-    reach = offsets @ offsets.T
-    own = reach.diagonal().copy()
-    np.fill_diagonal(reach, -np.inf)
-    plain = own > reach.max(0) + _TOLERANCE * own
-    plain[own.argmax()] = True  # the point farthest from the mean is a vertex even where others tie with it
-    return list(np.flatnonzero(plain))
+    own = (offsets**2).sum(1)
+    farthest = np.argsort(-own)[:_CANDIDATES]
+    reach = offsets @ offsets[farthest].T
+    reach[farthest, np.arange(len(farthest))] = -np.inf
+    plain = own[farthest] > reach.max(0) + _TOLERANCE * own[farthest]
+    plain[0] = True  # the point farthest from the mean is a vertex even where others tie with it
+    return list(farthest[plain])
 
 
 def _farthest(points: Array, direction: Array) -> int:
