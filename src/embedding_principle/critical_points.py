@@ -29,10 +29,11 @@ _UNRESOLVED_DECREASE = 1e-13
 # Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
 # 1e-14 ‖H‖ at P = 100) stay below it.
 _FLAT = 1e-12
-# At a non-degenerate critical point the last Newton steps are far below this (1e-12), at a degenerate one of order four
-# they are about 1e-4; in a valley that leads to infinity they are a fixed fraction of ‖θ‖. Together with _FLAT it asks
-# the slope along flat directions to be below 1e-15 ‖H‖ ‖θ‖, five times what rounding θ does to the gradient.
-_SMALL_STEP = 1e-3
+# The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
+# 2e-6 at lifted points with many flat directions (round-off over _FLAT), 1e-5 where the risk is of order four; in a
+# valley that leads to infinity it is about 0.3. Together with _FLAT it asks the slope along flat directions to be below
+# 1e-16 ‖H‖ ‖θ‖, about what rounding θ does to the gradient.
+_SMALL_STEP = 1e-4
 # Directions of incoming weights that move pre-activations by z, but the neuron's output by less than 1e-6 z: for tanh
 # that means |z| > 7. Such a neuron is a step or a constant to float64, on its way to infinity.
 _SATURATED_SLOPE = 1e-6
@@ -42,12 +43,14 @@ _MERGED = 1e-9  # features that agree to this, relative to their size, are merge
 # merging neurons grow like a power near 1.5 of the number of steps, that is by a factor near 2.8.
 _DRIFT_GROWTH = 1.1
 # The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
-# line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity.
+# line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity. They
+# cost descent a few iterations at width 2 and save it a few at width 5.
 _LONGEST_STEP = 0.1
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
 _TINY = 1e-300  # turns 0 / 0 into 0
-_SECULAR_ITERATIONS = 6  # the secular equation is then solved to better than 1 %; the radius is a guess anyway
+_RADIUS_SLACK = 0.05  # a step may be that much too long: the radius is a guess anyway
+_SECULAR_ITERATIONS = 10  # quadratic convergence: two or three are the rule
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,11 @@ class _Search:
         self.iterations = torch.zeros(count, dtype=torch.long)
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        penalty = self.ridge * theta.square().sum(-1)
-        return self.objective(theta) + penalty, self.objective.gradient(theta) + 2 * self.ridge * theta
+        theta = theta.detach().requires_grad_(True)
+        with torch.enable_grad():
+            risk = self.objective(theta) + self.ridge * theta.square().sum(-1)
+            (gradient,) = torch.autograd.grad(risk.sum(), theta)
+        return risk.detach(), gradient
 
     def decompose(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         matrix = hessian(self.objective, theta)
@@ -141,19 +147,20 @@ class _Search:
         move, predicted = self._model(rows)
         unresolved = ~self.polishing[rows] & (predicted <= _UNRESOLVED_DECREASE * self.risk[rows].abs())
         if unresolved.any():
-            self.polishing[rows[unresolved]] = True
-            self.radius[rows[unresolved]] = _longest_step(self.theta[rows[unresolved]])
-            move, predicted = self._model(rows)
-        return (self.eigenvectors[rows] @ move[..., None])[..., 0], predicted
+            late = rows[unresolved]
+            self.polishing[late] = True
+            self.radius[late] = _longest_step(self.theta[late])
+            move[unresolved], predicted[unresolved] = self._model(late)
+        return move, predicted
 
     def _model(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        values, slope = self.eigenvalues[rows], _coordinates(self.eigenvectors[rows], self.gradient[rows])
-        polishing = self.polishing[rows, None]
+        values, vectors = self.eigenvalues[rows], self.eigenvectors[rows]
+        slope, polishing = _coordinates(vectors, self.gradient[rows]), self.polishing[rows, None]
         flat = values.abs() <= _FLAT * values.abs().amax(-1, keepdim=True)
         slope = torch.where(polishing, torch.where(flat, 0.0, values * slope), slope)
         values = torch.where(polishing, values**2, values)
         move = trust_region_step(values, slope, self.radius[rows])
-        return move, -(slope * move + values * move**2 / 2).sum(-1)
+        return (vectors @ move[..., None])[..., 0], -(slope * move + values * move**2 / 2).sum(-1)
 
     def _accept(self, rows: Tensor, theta: Tensor, risk: Tensor, gradient: Tensor) -> None:
         self.theta[rows], self.risk[rows], self.gradient[rows] = theta, risk, gradient
@@ -203,11 +210,14 @@ def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
     shift = (least - values).amax(-1, keepdim=True).clamp(min=0)
     for _ in range(_SECULAR_ITERATIONS):
         denominator = torch.maximum(values + shift, least).clamp(min=_TINY)
-        square = (slope / denominator) ** 2
-        length = square.sum(-1, keepdim=True).sqrt()
-        pull = (square / denominator).sum(-1, keepdim=True).clamp(min=_TINY)
-        shift = shift + ((length / radius[..., None] - 1) * length**2 / pull).clamp(min=0)
-    return -slope / torch.maximum(values + shift, least).clamp(min=_TINY)
+        step = slope / denominator
+        length = _norm(step)[..., None]
+        excess = length / radius[..., None] - 1
+        if not (excess > _RADIUS_SLACK).any():
+            break
+        pull = (step**2 / denominator).sum(-1, keepdim=True).clamp(min=_TINY)
+        shift = shift + (excess * length**2 / pull).clamp(min=0)
+    return -step
 
 
 def search(
@@ -235,10 +245,10 @@ def search(
         progress: called with (iteration, searches still running).
 
     Returns:
-        One row for each start, in order; a row does not depend on the others. Only rows with status "converged" are
-        critical points: gradient norm at most `tolerance`, the remaining Newton step at most 1e-3 · max(1, ‖θ‖), no
-        neuron saturated. That is to say, to the resolution of float64: a flat direction's slope can be told from
-        zero down to about 1e-15 ‖H‖ ‖θ‖.
+        One row for each start, in order; a row depends on the others through rounding errors only. Only rows with
+        status "converged" are critical points: gradient norm at most `tolerance`, the remaining Newton step at most
+        1e-4 · max(1, ‖θ‖), no neuron saturated. That is to say, to the resolution of float64: a flat direction's slope
+        can be told from zero down to about 1e-16 ‖H‖ ‖θ‖.
 
     Raises:
         ValueError: if the starts are not a finite float64 tensor of shape (S, P), or the ridge is negative.
