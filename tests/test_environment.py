@@ -8,7 +8,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DECLARED = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+EXTRAS = PROJECT["optional-dependencies"]
+DECLARED = PROJECT["dependencies"] + EXTRAS["test"]
 
 
 def test_conda_users_get_the_same_dependencies() -> None:
@@ -17,6 +18,10 @@ def test_conda_users_get_the_same_dependencies() -> None:
     assert [entry for entry in pip if not entry.startswith("--")] == DECLARED
     assert f"python{PROJECT['requires-python']}" in environment
     assert "--constraint constraints.txt" in pip
+
+
+def test_the_tests_have_what_the_other_extras_bring() -> None:
+    assert set().union(*EXTRAS.values()) == set(EXTRAS["test"])
 
 
 def test_every_dependency_is_pinned() -> None:

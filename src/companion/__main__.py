@@ -1,4 +1,4 @@
-"""``python -m companion run | status | claims | build``: execute, check and render the book."""
+"""``python -m companion run | sweep | status | claims | build``: execute, check and render the book."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_root
-from companion.execution import Outcome, available_cores, parse_parameters, run_chapters, state_of
+from companion.cluster import ClusterError, connect
+from companion.execution import Outcome, parse_parameters, run_chapters, state_of
+from companion.kernels import available_cores
 from companion.ledger import claims_table, ledger, status, status_table
 from companion.rendering import HTML, RenderingError, render
+from companion.sweeps import draw_figure, read_sweep, table_of, write_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status_code: int = options.command(find_root(), options)
         return status_code
-    except (ProjectError, RenderingError) as error:
+    except (ProjectError, RenderingError, ClusterError) as error:
         print(f"companion: {error}", file=sys.stderr)
         return 2 if isinstance(error, ProjectError) else 1
     except KeyboardInterrupt:
@@ -35,12 +41,26 @@ def run_command(root: Path, options: argparse.Namespace) -> int:
     """``run``: execute what is not fresh."""
     chapters = choose_chapters(root, options.chapters)
     given = dict(_split(item) for item in options.parameters)
-    parameters = {chapter.name: parse_parameters(chapter, given) for chapter in chapters} if given else {}
-    outcomes = _run(chapters, parameters, workers=options.workers, force=options.force)
+    parameters = [parse_parameters(chapter, given) if given else {} for chapter in chapters]
+    outcomes = _run(chapters, parameters, options, force=options.force)
     for outcome in outcomes:
-        if parameters.get(outcome.chapter.name):
-            print(f"{outcome.chapter.name} with {parameters[outcome.chapter.name]}: {_shown(root, outcome.copy)}")
+        if outcome.parameters:
+            print(f"{_name(outcome)}: {_shown(root, outcome.copy)}")
     return _summary(root, outcomes)
+
+
+def sweep_command(root: Path, options: argparse.Namespace) -> int:
+    """``sweep``: execute the parameter sets of a file that are not finished, and collect their claims."""
+    file = Path(options.file)
+    sets = read_sweep(root, file)
+    outcomes = _run([chosen.chapter for chosen in sets], [chosen.parameters for chosen in sets], options)
+    rows = table_of(sets, outcomes)
+    target = root / "_build" / "sweeps" / file.stem
+    written = [write_table(rows, target.with_suffix(".csv")), *draw_figure(rows, target.with_suffix(".svg"))]
+    print(f"{sum(outcome.executed for outcome in outcomes)} of {len(sets)} parameter sets executed")
+    print(f"claims: {_counts(outcomes)}")
+    print("\n".join(_shown(root, path) for path in written))
+    return _complain(root, [outcome for outcome in outcomes if not outcome.finished])
 
 
 def status_command(root: Path, options: argparse.Namespace) -> int:
@@ -61,7 +81,8 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
 
 def build_command(root: Path, options: argparse.Namespace) -> int:
     """``build``: execute what is not fresh, then render the book unless the pages are up to date."""
-    failed = _summary(root, _run(choose_chapters(root, []), {}, workers=options.workers, force=False))
+    chapters = choose_chapters(root, [])
+    failed = _summary(root, _run(chapters, [{}] * len(chapters), options))
     if failed:
         return failed
     print("rendered the book" if render(root) else "the pages are up to date")
@@ -71,24 +92,37 @@ def build_command(root: Path, options: argparse.Namespace) -> int:
 
 
 def _run(
-    chapters: list[Chapter], parameters: dict[str, dict[str, object]], *, workers: int, force: bool
+    chapters: Sequence[Chapter],
+    parameters: Sequence[Mapping[str, Any]],
+    options: argparse.Namespace,
+    *,
+    force: bool = False,
 ) -> list[Outcome]:
     """Run chapters below a progress bar, one line for each that was executed."""
     outcomes = []
     # disable=None: no bar where there is no terminal; the lines are written all the same.
-    with tqdm(total=len(chapters), unit="chapter", disable=None) as bar:
-        for outcome in run_chapters(chapters, parameters, workers=workers, force=force):
+    with (
+        connect(options.scheduler, chapters) if options.scheduler else nullcontext() as engine,
+        tqdm(total=len(chapters), unit="chapter", disable=None) as bar,
+    ):
+        for outcome in run_chapters(chapters, parameters, workers=options.workers, engine=engine, force=force):
             outcomes.append(outcome)
             bar.update()
             if outcome.executed:
-                tqdm.write(f"{outcome.chapter.name:<32} {outcome.seconds:7.1f} s  {_verdict(outcome)}")
+                tqdm.write(f"{_name(outcome):<32} {outcome.seconds:7.1f} s  {_verdict(outcome)}")
     return outcomes
 
 
+def _name(outcome: Outcome) -> str:
+    return " ".join([outcome.chapter.name, *(f"{name}={value}" for name, value in outcome.parameters.items())])
+
+
 def _verdict(outcome: Outcome) -> str:
-    if outcome.problems:
-        return "FAILED"
-    counts = Counter(claim["verdict"] for claim in outcome.claims)
+    return _counts([outcome]) if outcome.finished and (outcome.parameters or not outcome.problems) else "FAILED"
+
+
+def _counts(outcomes: list[Outcome]) -> str:
+    counts = Counter(claim["verdict"] for outcome in outcomes for claim in outcome.claims)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no claims"
 
 
@@ -97,8 +131,13 @@ def _summary(root: Path, outcomes: list[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problems]
     executed = sum(outcome.executed for outcome in outcomes)
     print(f"{executed} of {len(outcomes)} chapters executed, {len(failed)} failed")
+    return _complain(root, failed)
+
+
+def _complain(root: Path, failed: list[Outcome]) -> int:
+    """Say why chapters failed; returns the exit status."""
     for outcome in failed:
-        print(f"\n{outcome.chapter.name} failed; see {_shown(root, outcome.copy)}", file=sys.stderr)
+        print(f"\n{_name(outcome)} failed; see {_shown(root, outcome.copy)}", file=sys.stderr)
         for problem in outcome.problems:
             print(f"  {problem}", file=sys.stderr)
     return 1 if failed else 0
@@ -130,26 +169,36 @@ def _parser() -> argparse.ArgumentParser:
         help="a value in YAML; the result goes to _build/runs, never into the book",
     )
     run.add_argument("--force", action="store_true", help="execute fresh chapters too")
+    sweep = commands.add_parser("sweep", help="execute chapters with many parameter sets, and collect their claims")
+    sweep.add_argument("file", metavar="FILE", help="YAML: for each chapter a grid or a list of parameter sets")
     show = commands.add_parser("status", help="fresh, stale, failed or missing, and the time each chapter took")
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
     build = commands.add_parser("build", help="run, then render the book")
     for command, function in [
         (run, run_command),
+        (sweep, sweep_command),
         (show, status_command),
         (claims, claims_command),
         (build, build_command),
     ]:
         command.set_defaults(command=function)
-    for command in (run, build):
-        command.add_argument(
-            "--workers",
-            type=_positive,
-            default=available_cores(),
-            metavar="N",
-            help="kernels at a time (default: one a core)",
-        )
+    for command in (run, sweep, build):
+        _add_places(command)
     return parser
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    """The options that say where notebooks are executed: here or on a cluster."""
+    place = command.add_mutually_exclusive_group()
+    place.add_argument(
+        "--workers",
+        type=_positive,
+        default=available_cores(),
+        metavar="N",
+        help="kernels at a time on this machine (default: one a core)",
+    )
+    place.add_argument("--scheduler", metavar="ADDRESS", help="execute on a Dask cluster, as tcp://host:8786")
 
 
 def _positive(text: str) -> int:

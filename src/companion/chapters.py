@@ -145,6 +145,11 @@ class Chapter:
             files.add(Path("constraints.txt"))
         return sorted(files)
 
+    @cached_property
+    def input_record(self) -> bytes:
+        """Names and digests of the input files when first asked for: a sweep asks once a parameter set."""
+        return file_record(self.root, self.input_files())
+
 
 def inputs_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     """SHA-256 over everything that the chapter's outputs depend on; its prose is not part of it.
@@ -156,15 +161,14 @@ def inputs_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None)
     cells = [(cell.get("id"), cell.source) for cell in chapter.code_cells]
     head = [cells, chapter.declared_claims, dict(parameters or {})]
     digest.update(json.dumps(head, sort_keys=True, default=repr).encode())
-    update_with_files(digest, chapter.root, chapter.input_files())
+    digest.update(chapter.input_record)
     return digest.hexdigest()
 
 
-def update_with_files(digest: hashlib._Hash, root: Path, paths: Iterable[Path]) -> None:
-    """Add names and contents of files (relative to ``root``), so that no two sets of files look alike."""
-    for path in paths:
-        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
-        digest.update(f"{path.as_posix()}\0{content}\n".encode())
+def file_record(root: Path, paths: Iterable[Path]) -> bytes:
+    """Names and SHA-256 of files (relative to ``root``), so that no two sets of files look alike."""
+    digests = ((path.as_posix(), hashlib.sha256((root / path).read_bytes()).hexdigest()) for path in paths)
+    return "".join(f"{name}\0{digest}\n" for name, digest in digests).encode()
 
 
 def find_chapters(root: Path) -> list[Chapter]:

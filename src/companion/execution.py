@@ -1,38 +1,31 @@
-"""Executing chapters: papermill, one kernel each, and a copy that is replaced only by a better one.
+"""Executing chapters: one kernel each, here or on a cluster, and a copy that is replaced only by a better one.
 
 The executed copy of a chapter is what the tests assert and what the book shows. It is written beside its place
 and moved there only when the chapter ran to its end and recorded exactly the claims it declares, so whatever
-interrupts a run leaves the last good copy. A failed run is kept next to it for inspection.
+interrupts a run leaves the last good copy. A failed run is kept next to it for inspection. With parameters of the
+reader's own, a chapter that ran to its end is finished, whatever became of its claims: that is the result.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
-import os
-import platform
-import tempfile
-import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Any, ClassVar
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import nbformat
 import yaml
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import ensure_event_loop
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
 from companion.claims import claims_of, format_number
+from companion.kernels import available_cores, execute_notebook, search_path
 
-PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "papermill", "jupyter-book")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -42,19 +35,73 @@ class Outcome:
 
     Args:
         chapter: the chapter.
+        parameters: values that differed from the defaults.
         executed: whether it was executed now; a fresh copy is not executed again.
+        finished: whether it ran to its end.
         seconds: time of the execution that made the copy.
-        problems: why it failed; empty when the copy is good.
+        problems: why it failed, or which of its claims came out otherwise than declared.
         copy: the executed notebook, or the failed one.
         claims: the claims that it recorded.
     """
 
     chapter: Chapter
+    parameters: Mapping[str, Any]
     executed: bool
+    finished: bool
     seconds: float
     problems: tuple[str, ...]
     copy: Path
     claims: tuple[dict[str, Any], ...]
+
+
+class Engine(Protocol):
+    """Where notebooks are executed."""
+
+    @property
+    def capacity(self) -> int:
+        """How many notebooks at a time."""
+
+    def execute(
+        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Execute into ``output``; returns what went wrong, and the provenance."""
+
+    def cancel(self) -> None:
+        """Give up what is being executed, so that the threads that wait for it go on."""
+
+
+class LocalKernels:
+    """Kernels on this machine; the processor's cores are shared among them.
+
+    Args:
+        capacity: kernels at a time.
+    """
+
+    def __init__(self, capacity: int = 1) -> None:
+        self.capacity = capacity
+        self._managers: WeakSet[Any] = WeakSet()
+
+    def execute(
+        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Execute the notebook where it is, with the project's ``src``."""
+        # Kernels that start one thread a core each would slow each other down.
+        threads = str(max(1, available_cores() // self.capacity))
+        return execute_notebook(
+            chapter.root / chapter.path,
+            output,
+            parameters,
+            timeout=chapter.timeout,
+            environment={"PYTHONPATH": search_path(chapter.root), **dict.fromkeys(THREAD_VARIABLES, threads)},
+            managers=self._managers,
+        )
+
+    def cancel(self) -> None:
+        """End the kernels."""
+        for manager in self._managers:
+            process = getattr(manager.provisioner, "process", None)  # None before the start and after the end
+            if process is not None:
+                process.kill()
 
 
 def executed_path(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -90,47 +137,69 @@ def parse_parameters(chapter: Chapter, given: Mapping[str, str]) -> dict[str, An
     """Values for a chapter's parameters from texts in YAML; those equal to the default are left out.
 
     Raises:
-        ProjectError: naming the parameter that the chapter does not have, or whose text does not parse or has
-            another type than the default.
+        ProjectError: as :func:`check_parameters`, and when a text does not parse.
     """
-    defaults = chapter.parameters
+    values = {}
+    for name, text in given.items():
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ProjectError(f"{chapter.name}: parameter {name}: cannot read {text!r}: {error}") from error
+    return changed_parameters(chapter, check_parameters(chapter, values))
+
+
+def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for a chapter's parameters, each as the type of its default.
+
+    Raises:
+        ProjectError: naming the parameter that the chapter does not have, or whose value has another type than
+            the default.
+    """
     for name in given:
-        if name not in defaults:
-            known = ", ".join(defaults) or "none"
+        if name not in chapter.parameters:
+            known = ", ".join(chapter.parameters) or "none"
             raise ProjectError(f"{chapter.name} has no parameter {name!r}; its parameters are: {known}")
-    values = {name: _parse(chapter, name, text, defaults[name]) for name, text in given.items()}
-    return {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: _like_default(chapter, name, value) for name, value in given.items()}
+
+
+def changed_parameters(chapter: Chapter, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that differ from the chapter's defaults."""
+    return {name: value for name, value in values.items() if value != chapter.parameters[name]}
 
 
 def run_chapters(
-    chapters: list[Chapter],
-    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    chapters: Sequence[Chapter],
+    parameters: Sequence[Mapping[str, Any]] | None = None,
     *,
     workers: int = 1,
+    engine: Engine | None = None,
     force: bool = False,
 ) -> Iterator[Outcome]:
     """Execute what is not fresh, several kernels at a time; yields each outcome as it comes.
 
     Args:
-        chapters: what to run.
-        parameters: chapter name → values that differ from the defaults.
-        workers: kernels at a time; the processor's cores are shared among them.
+        chapters: what to run; a chapter may come several times, with other parameters.
+        parameters: for each of them the values that differ from the defaults; none by default.
+        workers: kernels at a time on this machine.
+        engine: where to execute instead.
         force: execute fresh chapters too.
     """
     if not chapters:
         return
-    parameters = parameters or {}
-    workers = min(workers, len(chapters))
+    engine = engine or LocalKernels(min(workers, len(chapters)))
     stop = Event()
-    with _kernel_environment(chapters[0].root, workers), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run_chapter, c, parameters.get(c.name), force=force, stop=stop) for c in chapters]
+    with ThreadPoolExecutor(engine.capacity) as pool:
+        futures = [
+            pool.submit(run_chapter, chapter, values, engine=engine, force=force, stop=stop)
+            for chapter, values in zip(chapters, parameters or [{}] * len(chapters), strict=True)
+        ]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            _kill_kernels()
+            engine.cancel()
             raise
 
 
@@ -138,6 +207,7 @@ def run_chapter(
     chapter: Chapter,
     parameters: Mapping[str, Any] | None = None,
     *,
+    engine: Engine | None = None,
     force: bool = False,
     stop: Event | None = None,
 ) -> Outcome:
@@ -146,19 +216,22 @@ def run_chapter(
     Args:
         chapter: what to run.
         parameters: values that differ from the defaults.
+        engine: where to execute; by default one kernel on this machine.
         force: execute even when the copy is fresh.
         stop: set by a caller that ends the kernels: what they were running has not failed.
 
     Raises:
         CancelledError: when ``stop`` was set before the chapter came to its end.
     """
+    parameters = parameters or {}
     target = executed_path(chapter, parameters)
     with lock(target):
         if not force and state_of(chapter, parameters) == "fresh":
             notebook = nbformat.read(target, as_version=4)
-            seconds = notebook.metadata.companion.seconds
-            return Outcome(chapter, False, seconds, (), target, tuple(claims_of(notebook)))
-        return _execute(chapter, parameters or {}, target, stop or Event())
+            claims = claims_of(notebook)
+            problems, seconds = check_claims(chapter, claims), notebook.metadata.companion.seconds
+            return Outcome(chapter, parameters, False, True, seconds, tuple(problems), target, tuple(claims))
+        return _execute(chapter, parameters, target, engine or LocalKernels(), stop or Event())
 
 
 def check_claims(chapter: Chapter, recorded: list[dict[str, Any]]) -> list[str]:
@@ -185,148 +258,34 @@ def lock(target: Path) -> Iterator[None]:
         yield
 
 
-def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, stop: Event) -> Outcome:
+def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, engine: Engine, stop: Event) -> Outcome:
     _remove_leftovers(target)
     # Taken before: inputs that change while the chapter runs must leave a stale copy, not a fresh one.
     inputs = inputs_digest(chapter, parameters)
     part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part.ipynb")
-    start = time.perf_counter()
     try:
-        problems = _run_papermill(chapter, parameters, part)
+        problems, noted = engine.execute(chapter, parameters, part)
         if stop.is_set():
             raise CancelledError
-        seconds = time.perf_counter() - start
         notebook = nbformat.read(part if part.is_file() else chapter.root / chapter.path, as_version=4)
-        recorded = claims_of(notebook)
+        recorded, finished = claims_of(notebook), not problems
         problems = problems or check_claims(chapter, recorded)
-        notebook.metadata["companion"] = _provenance(notebook, inputs, seconds)
+        notebook.metadata["companion"] = {**notebook.metadata.get("companion", {}), "inputs": inputs, **noted}
         nbformat.write(notebook, part)
-        copy = _failed_path(target) if problems else target
+        good = finished and (bool(parameters) or not problems)
+        copy = target if good else _failed_path(target)
         part.replace(copy)
     finally:
         part.unlink(missing_ok=True)
-    if not problems:
+    if good:
         _failed_path(target).unlink(missing_ok=True)
-    return Outcome(chapter, True, seconds, tuple(problems), copy, tuple(recorded))
-
-
-def _run_papermill(chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> list[str]:
-    """Execute into ``output``; returns what went wrong in words."""
-    import papermill  # takes a second to import: only when something is executed
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from traitlets.config import Config
-
-    # The default ipc path is shared: without a directory of its own a kernel answers its neighbour's requests.
-    # The event loop is the one that nbclient makes for this thread and leaves open.
-    with tempfile.TemporaryDirectory(prefix="kernel-") as directory, closing(ensure_event_loop()):
-        channel = {"transport": "ipc", "ip": f"{directory}/k"}
-        try:
-            papermill.execute_notebook(
-                str(chapter.root / chapter.path),
-                str(output),
-                dict(parameters),
-                kernel_name="python3",
-                progress_bar=False,
-                execution_timeout=chapter.timeout,
-                # papermill's own cwd changes the whole process's directory, which the other threads share.
-                resources={"metadata": {"path": str((chapter.root / chapter.path).parent)}},
-                kernel_manager_class=_KernelManager,
-                config=Config({"AsyncKernelManager": channel}),
-            )
-        except papermill.PapermillExecutionError as error:
-            return [f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"]
-        except CellTimeoutError:
-            return [f"a cell took longer than {chapter.timeout} s (metadata companion.timeout)"]
-        except DeadKernelError:
-            return ["the kernel died (out of memory, or killed)"]
-        except RuntimeError as error:
-            return [f"the kernel failed: {error}"]
-    return []
-
-
-@contextmanager
-def _kernel_environment(root: Path, workers: int) -> Iterator[None]:
-    """Variables that kernels inherit: this project's ``src``, and a fair share of the cores each.
-
-    A chapter must import the very files that its digest covers, wherever the package is installed from; and kernels
-    that start one thread a core each would slow each other down.
-    """
-    cores = available_cores()
-    search_path = os.pathsep.join(filter(None, [str(root / "src"), os.environ.get("PYTHONPATH")]))
-    changed = {"PYTHONPATH": search_path, **dict.fromkeys(THREAD_VARIABLES, str(max(1, cores // workers)))}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-class _KernelManager(AsyncKernelManager):
-    """Remembers the kernels of this process, so that an interrupted run can end them."""
-
-    known: ClassVar[WeakSet[_KernelManager]] = WeakSet()
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.known.add(self)
-
-
-def _kill_kernels() -> None:
-    """End this process's kernels, so that the threads waiting for them end too."""
-    for manager in _KernelManager.known:
-        process = getattr(manager.provisioner, "process", None)  # None before the start and after the end
-        if process is not None:
-            process.kill()
+    return Outcome(chapter, parameters, True, finished, noted["seconds"], tuple(problems), copy, tuple(recorded))
 
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so none of it is in use."""
     for leftover in target.parent.glob(f".{target.stem}.*.part.ipynb"):
         leftover.unlink()
-
-
-def _provenance(notebook: nbformat.NotebookNode, inputs: str, seconds: float) -> dict[str, Any]:
-    return {
-        **notebook.metadata.get("companion", {}),
-        "inputs": inputs,
-        "seconds": round(seconds, 2),
-        "executed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "machine": f"{_processor()}, {available_cores()} cores, {platform.system()}",
-    }
-
-
-def available_cores() -> int:
-    """How many cores this process may use.
-
-    Example:
-        >>> available_cores() >= 1
-        True
-    """
-    # macOS does not say which cores a process may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"python": platform.python_version(), **installed}
 
 
 def _failed_path(target: Path) -> Path:
@@ -345,14 +304,16 @@ def _measurement(claim: Mapping[str, Any]) -> str:
     )
 
 
-def _parse(chapter: Chapter, name: str, text: str, default: Any) -> Any:
-    """One value: YAML, except that a float may be written 1e-3, which YAML 1.1 reads as a text."""
-    try:
-        value = float(text) if isinstance(default, float) else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ProjectError(f"{chapter.name}: parameter {name}: cannot read {text!r}: {error}") from error
+def _like_default(chapter: Chapter, name: str, value: Any) -> Any:
+    """One value; a float may be written 1 or 1e-3, which YAML 1.1 reads as an integer and a text."""
+    default, given = chapter.parameters[name], value
+    if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except ValueError as error:
+            raise ProjectError(f"{chapter.name}: parameter {name}: cannot read {given!r}: {error}") from error
     value = tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
     if default is not None and type(value) is not type(default):
         kinds = f"a value of type {type(default).__name__} like its default {default!r}"
-        raise ProjectError(f"{chapter.name}: parameter {name} takes {kinds}, not {text!r}")
+        raise ProjectError(f"{chapter.name}: parameter {name} takes {kinds}, not {given!r}")
     return value

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from companion.chapters import find_chapters, update_with_files
+from companion.chapters import file_record, find_chapters
 from companion.execution import executed_path, lock
 
 HTML = Path("_build/html")
@@ -62,9 +62,8 @@ def rendering_digest(root: Path) -> str:
     files += [executed_path(chapter) for chapter in find_chapters(root)]
     paths = {path.relative_to(root) for path in files if path.is_file()}
     hidden = {"__pycache__", ".ipynb_checkpoints"}
-    digest = hashlib.sha256()
-    update_with_files(digest, root, sorted(path for path in paths if not hidden.intersection(path.parts)))
-    return digest.hexdigest()
+    shown = sorted(path for path in paths if not hidden.intersection(path.parts))
+    return hashlib.sha256(file_record(root, shown)).hexdigest()
 
 
 def _run_jupyter_book(root: Path, output: Path) -> None:

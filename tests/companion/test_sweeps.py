@@ -1,0 +1,142 @@
+"""Sweeps: what is refused, what is executed, and what is collected."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from companion.__main__ import main
+from companion.sweeps import draw_figure, read_sweep
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
+    """Two chapters; the claim of the first holds up to k = 3, and the chapter ends early from k = 9."""
+    code = ["assert k < 9, 'too large'", tiny.claim("T1", measured="k * 3e-13")]
+    chapters = {"part/one": {"code": code, "claims": {"T1": "reproduced"}}, "part/two": {"code": []}}
+    return tiny.project(tmp_path_factory.mktemp("sweeps"), chapters)
+
+
+def sets(root: Path, text: str) -> list[tuple[str, dict[str, object], dict[str, object]]]:
+    file = root / "sweep.yml"
+    file.write_text(text)
+    return [(chosen.chapter.name, dict(chosen.values), dict(chosen.parameters)) for chosen in read_sweep(root, file)]
+
+
+def test_a_grid_is_every_combination_and_a_list_just_its_sets(root: Path) -> None:
+    found = sets(root, "part/one: {k: [2, 3], rate: [1e-3, 1]}\npart/two: [{k: 4}, {name: b}, {}]")
+    assert found == [
+        ("part/one", {"k": 2, "rate": 1e-3}, {}),
+        ("part/one", {"k": 2, "rate": 1.0}, {"rate": 1.0}),
+        ("part/one", {"k": 3, "rate": 1e-3}, {"k": 3}),
+        ("part/one", {"k": 3, "rate": 1.0}, {"k": 3, "rate": 1.0}),
+        ("part/two", {"k": 4, "name": "a"}, {"k": 4}),
+        ("part/two", {"k": 2, "name": "b"}, {"name": "b"}),
+        ("part/two", {"k": 2, "name": "a"}, {}),
+    ]
+
+
+def test_a_set_that_comes_twice_is_executed_once(root: Path) -> None:
+    assert len(sets(root, "part/one: [{k: 2}, {k: 3}, {}, {k: 3, name: a}]")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("part/one: {k: [1", "not YAML: while parsing"),
+        ("\x00", "not YAML"),
+        ("part/one: {k: [1]}\npart/one: {k: [2]}", "'part/one' is given twice"),
+        ("part/one: {k: [1], k: [2]}", "'k' is given twice"),
+        ("- part/one", "must map chapters to parameters"),
+        ("3: {k: [1]}", "must map chapters to parameters"),
+        ("", "must map chapters to parameters"),
+        ("{}", "it holds no parameter set"),
+        ("part/one: []", "it holds no parameter set"),
+        ("part/three: {k: [1]}", "unknown chapter 'part/three'; the chapters are: part/one, part/two"),
+        ("one: {k: [1]}", "one: write the chapter's full name, part/one"),
+        ("part/one:", "part/one: must be a mapping (a grid) or a list of mappings, not None"),
+        ("part/one: {k: 3}", "part/one: k: must be a list of values, not 3"),
+        ("part/one: [3]", "part/one: each entry of the list must be a mapping, not 3"),
+        ("part/one: {seed: [1]}", "part/one has no parameter 'seed'; its parameters are: k, rate, name"),
+        ("part/two: [{k: 1}, {k: many}]", "part/two: parameter k takes a value of type int like its default 2, not"),
+        ("part/two: {k: [1, 2.0]}", "part/two: parameter k takes a value of type int like its default 2, not 2.0"),
+        ("part/two: {rate: [fast]}", "part/two: parameter rate: cannot read 'fast'"),
+        ("part/two: {rate: [true]}", "part/two: parameter rate takes a value of type float"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_before_anything_runs(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    Path("bad.yml").write_text(text)
+    assert main(["sweep", "bad.yml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("companion: bad.yml: ")
+    assert message in said
+
+
+def test_a_file_that_is_not_there_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    assert main(["sweep", "none.yml"]) == 2
+    assert capsys.readouterr().err == "companion: none.yml: No such file or directory\n"
+
+
+def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    Path("ks.yml").write_text("part/one: {k: [2, 5, 9]}")
+    assert main(["sweep", "ks.yml"]) == 1
+    said = capsys.readouterr()
+    assert "3 of 3 parameter sets executed\n" in said.out
+    (counts,) = (line for line in said.out.splitlines() if line.startswith("claims: "))
+    assert set(counts.removeprefix("claims: ").split(", ")) == {"1 reproduced", "1 failed"}
+    assert "part/one k=9 failed" in said.err
+    assert "k=5" not in said.err
+    figure = Path("_build/sweeps/ks.svg").read_bytes()
+    with Path("_build/sweeps/ks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["parameters.k"] for row in rows] == ["2", "5", "9"]
+    assert [row["verdict"] for row in rows] == ["reproduced", "failed", ""]
+    assert [row["measured"] for row in rows] == [repr(2 * 3e-13), repr(5 * 3e-13), ""]
+    assert [row["bound"] for row in rows] == ["1e-12", "1e-12", ""]
+    assert "AssertionError: too large" in rows[2]["problem"]
+    assert all(Path(row["notebook"]).is_file() for row in rows)
+    assert main(["sweep", "ks.yml"]) == 1
+    assert "1 of 3 parameter sets executed" in capsys.readouterr().out
+    assert Path("_build/sweeps/ks.svg").read_bytes() == figure
+    # The same copy serves a run with these parameters, which says that the claim fails.
+    assert main(["run", "part/one", "-p", "k=5"]) == 1
+    said = capsys.readouterr()
+    assert "0 of 1 chapters executed, 1 failed" in said.out
+    assert "claim T1 is failed, declared reproduced" in said.err
+
+
+def rows_of(values: list[object], measured: list[float | None], verdict: str = "reproduced") -> list[dict[str, object]]:
+    claim = {"chapter": "part/one", "claim": "T1", "relation": "<=", "bound": 1.0, "verdict": verdict}
+    return [{**claim, "parameters.k": k, "parameters.fixed": 1, "measured": y} for k, y in zip(values, measured)]
+
+
+@pytest.mark.parametrize("values", [[1, 10, 1000], ["a", "b", "a"], [[1, 2], [1, 3], [2]]])
+def test_the_figure_shows_points_bounds_and_what_was_not_finite(tmp_path: Path, values: list[object]) -> None:
+    (path,) = draw_figure(rows_of(values, [1e-3, 2.0, None]), tmp_path / "figure.svg")
+    texts = {element.text for element in ElementTree.parse(path).iter() if element.tag.endswith("text")}
+    wanted = {"T1 (part/one)", "k", "reproduced", "median", "bound (≤)", "measured (1 not finite)"}
+    assert wanted <= texts
+    assert not {"fixed", "failed"} & texts
+
+
+def test_there_is_no_figure_when_nothing_varies_or_nothing_was_claimed(tmp_path: Path) -> None:
+    path = tmp_path / "figure.svg"
+    assert list(draw_figure(rows_of([1, 1], [0.1, 0.2]), path)) == []
+    assert list(draw_figure([{"chapter": "part/one", "parameters.k": k, "claim": None} for k in (1, 2)], path)) == []
+    assert not path.exists()
