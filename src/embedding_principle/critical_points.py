@@ -39,8 +39,8 @@ _SMALL_STEP = 1e-4
 _SATURATED_SLOPE = 1e-6
 _SILENT_WEIGHT = 1e-12  # adds less than the tolerance to any pre-activation
 _MERGED = 1e-9  # features that agree to this, relative to their size, are merged: their difference is round-off
-# Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift: valleys of
-# merging neurons grow like a power near 1.5 of the number of steps, that is by a factor near 2.8.
+# Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift. In the
+# valleys of eleven one-dimensional problems it was 1.2 to 3 in the median; round a near-perfect fit, 1.02.
 _DRIFT_GROWTH = 1.1
 # The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
 # line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity. They
