@@ -149,7 +149,9 @@ def irredundant(normals: Tensor) -> Tensor:
             residual = point - known @ _non_negative(known, point)
             if np.linalg.norm(residual) <= _TOLERANCE * np.linalg.norm(point):
                 break
-            vertices.append(_farthest(points, residual))
+            vertex = _farthest(points, residual)
+            # In very thin cones rounding may name a known vertex; the point itself is then kept, at worst needlessly.
+            vertices.append(i if vertex in vertices else vertex)
     return torch.tensor(sorted(vertices))
 
 

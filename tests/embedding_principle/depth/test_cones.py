@@ -171,6 +171,17 @@ def test_ties_leave_vertices_only() -> None:
     assert irredundant(admissible_normals(grid.repeat(2, 1))).tolist() == [0, 2, 6, 8]
 
 
+@pytest.mark.parametrize("thinness", [1e-3, 1e-6, 1e-8])
+def test_a_thin_cone_is_measured(thinness: float) -> None:
+    # A thin square pyramid times a wedge: five facets, in general position after the rotation.
+    pyramid = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype=torch.float64)
+    pyramid[:, 2] = thinness
+    normals = rotated(torch.block_diag(pyramid, torch.ones(1, 1, dtype=torch.float64)))
+    measure = math.asin(thinness**2 / (1 + thinness**2)) / math.pi  # 4 asin(…) / 4π of the pyramid
+    result = gaussian_measure(normals, generator=generator(), particles=500)
+    assert_measures(result, math.log(measure / 2), within=0.5)
+
+
 def test_more_data_never_enlarge_the_cone() -> None:
     normals = admissible_normals(normal(12, 2))
     logs = [gaussian_measure(normals[:n], generator=generator()).log_measure for n in range(1, 13)]
