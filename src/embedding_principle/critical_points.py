@@ -138,7 +138,8 @@ class _Search:
         better = ratio > 1e-4
         self.iterations[rows] += 1
         self.improving[rows] = better & (after < before / 2)
-        self._accept(rows[better], theta[better], risk[better], gradient[better])
+        if better.any():
+            self._accept(rows[better], theta[better], risk[better], gradient[better])
         radius = _next_radius(self.radius[rows], length, ratio)
         self.radius[rows] = torch.minimum(radius, _longest_step(self.theta[rows]))
 

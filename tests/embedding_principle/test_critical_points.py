@@ -239,6 +239,14 @@ def test_a_minimum_of_order_four_is_accepted() -> None:
     assert verdict(risk, torch.zeros(1, 4).double()) == {"converged"}
 
 
+def test_scale_invariant_weights_of_batch_normalization_are_accepted() -> None:
+    # Behind batch normalization the scale and the bias of the incoming weights change nothing: flat directions all over.
+    data = one_dimensional("sin")
+    risk = Risk(Network.uniform((1, 2, 1), tanh, batch_norm_epsilon=1e-5), data.inputs, data.targets)
+    found = search(risk, risk.network.initial(torch.Generator().manual_seed(0), batch=(4,)), max_iterations=100)
+    assert found.converged.any()
+
+
 @pytest.mark.parametrize("width", [1, 2])
 def test_saddles_on_iris_reach_round_off(width: int) -> None:
     flowers = iris()
