@@ -240,11 +240,16 @@ def test_a_minimum_of_order_four_is_accepted() -> None:
 
 
 def test_scale_invariant_weights_of_batch_normalization_are_accepted() -> None:
-    # Behind batch normalization the scale and the bias of the incoming weights change nothing: flat directions all over.
+    # Behind batch normalization scale and bias of the incoming weights change nothing: flat directions all over.
     data = one_dimensional("sin")
     risk = Risk(Network.uniform((1, 2, 1), tanh, batch_norm_epsilon=1e-5), data.inputs, data.targets)
-    found = search(risk, risk.network.initial(torch.Generator().manual_seed(0), batch=(4,)), max_iterations=100)
+    begin = risk.network.initial(torch.Generator().manual_seed(0), batch=(6,))
+    found = search(risk, begin, descend=False, max_iterations=100)
     assert found.converged.any()
+    for theta in found.theta[found.converged]:
+        curvatures = torch.linalg.eigvalsh(hessian(risk, theta)).abs()
+        # Both neurons' biases and, up to the ε of batch normalization, both scales.
+        assert int((curvatures < 1e-4 * curvatures.max()).sum()) >= 4
 
 
 @pytest.mark.parametrize("width", [1, 2])
