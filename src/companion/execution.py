@@ -26,7 +26,8 @@ from companion.chapters import Chapter, ProjectError, inputs_digest
 from companion.claims import claims_of, format_number
 from companion.kernels import available_cores, execute_notebook, search_path
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# One thread a kernel: results do not depend on the number of cores, and small matrices are slower on two.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Engine(Protocol):
 
 
 class LocalKernels:
-    """Kernels on this machine; the processor's cores are shared among them.
+    """Kernels on this machine.
 
     Args:
         capacity: kernels at a time.
@@ -85,14 +86,12 @@ class LocalKernels:
         self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
     ) -> tuple[list[str], dict[str, Any]]:
         """Execute the notebook where it is, with the project's ``src``."""
-        # Kernels that start one thread a core each would slow each other down.
-        threads = str(max(1, available_cores() // self.capacity))
         return execute_notebook(
             chapter.root / chapter.path,
             output,
             parameters,
             timeout=chapter.timeout,
-            environment={"PYTHONPATH": search_path(chapter.root), **dict.fromkeys(THREAD_VARIABLES, threads)},
+            environment={"PYTHONPATH": search_path(chapter.root), **ONE_THREAD},
             managers=self._managers,
         )
 
