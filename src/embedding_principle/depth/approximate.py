@@ -147,13 +147,13 @@ def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Ac
 
     Args:
         risk: the shallow risk, or that of any network on the same data.
-        straight: a lifting of a critical point by an identity layer, θ (P′,).
+        straight: a lifting of critical points by an identity layer, θ (..., P′).
         position: q.
         activation: σ.
         centre: z₀.
 
     Returns:
-        (P′,).
+        (..., P′).
 
     Example:
         >>> from embedding_principle.activations import softplus
@@ -173,7 +173,7 @@ def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Ac
         def bent(amount: Tensor) -> Tensor:
             # Only the values of this curve are used, not the derivatives that it inherits.
             curve = replace(identity, function=lambda z: z + amount * strength * z**order)
-            return risk.on(_with_activation(straight.network, position, curve))(theta)
+            return risk.on(_with_activation(straight.network, position, curve))(theta).sum()
 
         zero = torch.zeros((), dtype=theta.dtype)
         change: Tensor = torch.func.jvp(bent, (zero,), (torch.ones_like(zero),))[1]

@@ -133,6 +133,9 @@ def test_a_batch_of_members_gives_a_batch_for_each_size() -> None:
     alone = Lifted(straight.network, straight.theta[2])
     one = approximate_lift(alone, 1, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=sizes[1:2])
     assert torch.equal(one.theta[0], both.theta[1, 2])
+    risk = Risk(network, x, x)
+    limits = leading_gradient(risk, straight, 1, tanh, 0.0)
+    torch.testing.assert_close(limits[2], leading_gradient(risk, alone, 1, tanh, 0.0), rtol=1e-12, atol=1e-14)
 
 
 def test_what_cannot_be_bent_is_refused() -> None:
