@@ -158,6 +158,7 @@ class _Run:
         self.update = _Descent(method) if isinstance(method, GradientDescent) else _AdamUpdate(method, starts)
         self.risks: list[Tensor] = []
         self.observed: dict[str, list[Tensor]] = {name: [] for name in observers}
+        self._look_ahead()
 
     def train(self, grid: list[int]) -> None:
         recorded = set(grid)
@@ -165,8 +166,7 @@ class _Run:
             for step in range(grid[-1] + 1):
                 self.passes.forward()
                 if step in recorded or len(self.thresholds):
-                    self.current[self.active] = self.passes.risk()
-                    self._cross(step)
+                    self._cross(step, self.passes.risk(), due=step in recorded)
                 if step in recorded:
                     self._record()
                 if not len(self.active):
@@ -176,8 +176,11 @@ class _Run:
                     self.update(self.passes.parameters, self.passes.gradient)
         self._complete(len(grid))
 
-    def _cross(self, step: int) -> None:
+    def _cross(self, step: int, risk: Tensor, *, due: bool) -> None:
         """Note who crosses which threshold; stop those that have crossed them all or diverged."""
+        if not due and (risk > self.next).all():  # the usual case, and false for NaN
+            return
+        self.current[self.active] = risk
         crossed = self.current[:, None] <= self.thresholds
         self.reached[crossed & self.reached.isinf()] = step
         unfinished = self.reached.isinf().any(-1) | (len(self.thresholds) == 0)
@@ -188,6 +191,12 @@ class _Run:
             self.update.keep(going)
             self.passes = Backpropagation(self.objective, self.theta[self.active])
             self.passes.forward()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Find the largest threshold that each active network has not crossed yet; −∞ if there is none."""
+        ahead = torch.where(self.reached.isinf(), self.thresholds, -torch.inf)[self.active]
+        self.next = torch.cat([ahead, torch.full((len(ahead), 1), -torch.inf)], -1).amax(-1)
 
     def _record(self) -> None:
         self.theta[self.active] = self.passes.theta
