@@ -133,6 +133,9 @@ def lift(
     Returns:
         Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
 
+    Where k < m_q and W[q+1] is zero or nearly singular, B comes from an ill-conditioned equation and condition 3 holds
+    only to about 1e-16 over the smallest singular value of W[q+1]; `violations` then says so.
+
     Raises:
         ValueError: for an impossible insertion (see `deepened`) or data that are not finite.
 
