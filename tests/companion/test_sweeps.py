@@ -140,3 +140,9 @@ def test_there_is_no_figure_when_nothing_varies_or_nothing_was_claimed(tmp_path:
     assert list(draw_figure(rows_of([1, 1], [0.1, 0.2]), path)) == []
     assert list(draw_figure([{"chapter": "part/one", "parameters.k": k, "claim": None} for k in (1, 2)], path)) == []
     assert not path.exists()
+
+
+def test_the_book_s_example_fits_its_chapters(tmp_path: Path) -> None:
+    page = (PROJECT / "book/appendix/cluster.md").read_text()
+    (tmp_path / "sweep.yml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert len(read_sweep(PROJECT, tmp_path / "sweep.yml")) == 8

@@ -1,0 +1,155 @@
+"""Many notebooks at once: what this library adds to each of them, and the speed-up of two workers.
+
+Measured with a clock on the wall, unlike the other benchmarks: the kernels are processes of their own, whose CPU time
+is not this one's. On a machine that others use too the figures hold for that load, which the report names.
+"""
+
+import io
+import shutil
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import nbformat
+from benchmarks.timing import OURS, Comparison, report
+from distributed import LocalCluster
+
+from companion import kernels
+from companion.chapters import Chapter
+from companion.cluster import connect
+from companion.execution import Engine, LocalKernels, run_chapters
+
+PROJECT = Path(__file__).parents[1]
+REAL = Path("book/depth/lifting.ipynb")  # a chapter with its import closure, data and parameters
+TASKS = (10, 100, 1000)
+CHAPTERS = 4  # of equal length
+ROUNDS = 3
+GOAL = 1.8
+LENGTHS = {  # a cell each
+    "compute": "print(sum(i * i for i in range(100_000_000)))",
+    "wait 10 s": "import time\ntime.sleep(10)",
+    "are empty": "print(k)",
+}
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+class NoKernels:
+    """Gives each notebook back as it is, so that what is left is this library's own work here."""
+
+    capacity = 2
+
+    def execute(
+        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Write the notebook as it is."""
+        nbformat.write(chapter.notebook, output)
+        return [], {"seconds": 0.0}
+
+    def cancel(self) -> None:
+        """Nothing is on its way."""
+
+
+def give_back(bundle: bytes, path: str, *_: object) -> tuple[bytes, list[str], dict[str, Any]]:
+    """The same on a worker, in the place of `kernels.execute_bundle`."""
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        return archive.read(path), [], {"seconds": 0.0}
+
+
+@contextmanager
+def project(*notebooks: Path) -> Iterator[Path]:
+    """A copy of this project in a directory of its own, for executions that leave nothing behind."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        for name in ("src", "data"):
+            shutil.copytree(PROJECT / name, root / name)
+        for name in ("constraints.txt", *notebooks):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, root / name)
+        yield root
+
+
+def write_chapter(root: Path, code: str) -> Chapter:
+    """A chapter with one parameter, `k`, and one cell."""
+    cells = [
+        nbformat.v4.new_code_cell("k = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    path = Path("book/chapter.ipynb")
+    (root / path).parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), root / path)
+    return Chapter(root, path)
+
+
+def wall_time(chapter: Chapter, tasks: int, engine: Engine, *, force: bool = True) -> float:
+    """Seconds for so many parameter sets of a chapter; each must run to its end."""
+    start = time.perf_counter()
+    outcomes = list(run_chapters([chapter] * tasks, [{"k": k + 1} for k in range(tasks)], engine=engine, force=force))
+    elapsed = time.perf_counter() - start
+    problems = [outcome.problems for outcome in outcomes if not outcome.finished]
+    if problems or any(outcome.executed != force for outcome in outcomes):
+        raise AssertionError(f"{tasks} sets of {chapter.name}: not what was to be measured: {problems[:3]}")
+    return elapsed
+
+
+def comparison(
+    case: str, samples: dict[str, list[float]], goal: float | None = None, facts: dict[str, float] | None = None
+) -> Comparison:
+    """Medians, and the ratio within each round, of two contestants; the first is ours."""
+    ours, peer = samples
+    ratios = [theirs / own for theirs, own in zip(samples[peer], samples[ours])]
+    seconds = {OURS: statistics.median(samples[ours]), peer: statistics.median(samples[peer])}
+    spread = {peer: (min(ratios), max(ratios))}
+    result = Comparison(f"{case}, {ours}", seconds, {peer: statistics.median(ratios)}, spread, goal, facts or {})
+    print(result, flush=True)
+    return result
+
+
+def costs(address: str) -> Iterator[Comparison]:
+    """Seconds a task, without kernels: here and on the cluster; as a fact, for sets that are finished."""
+    with project(REAL) as root, patch.object(kernels, "execute_bundle", give_back):
+        for tasks in TASKS:
+            samples: dict[str, list[float]] = {"this machine": [], "Dask cluster": []}
+            finished = []
+            for _ in range(ROUNDS):
+                chapter = Chapter(root, REAL)
+                with connect(address, [chapter]) as cluster:
+                    samples["Dask cluster"].append(wall_time(chapter, tasks, cluster) / tasks)
+                chapter = Chapter(root, REAL)
+                samples["this machine"].append(wall_time(chapter, tasks, NoKernels()) / tasks)
+                chapter = Chapter(root, REAL)
+                finished.append(wall_time(chapter, tasks, NoKernels(), force=False) / tasks)
+            facts = {"ms a task that is finished": 1e3 * statistics.median(finished)}
+            yield comparison(f"overhead a task, {tasks} tasks", samples, facts=facts)
+
+
+def speed_ups(addresses: Mapping[int, str]) -> Iterator[Comparison]:
+    """Two workers against one, for chapters of equal length, here and on Dask clusters of so many workers."""
+    for length, code in LENGTHS.items():
+        here: dict[str, list[float]] = {"two workers": [], "one worker": []}
+        there: dict[str, list[float]] = {"two workers": [], "one worker": []}
+        with project() as root:
+            for _ in range(ROUNDS):
+                for workers, name in ((2, "two workers"), (1, "one worker")):
+                    chapter = write_chapter(root, code)
+                    here[name].append(wall_time(chapter, CHAPTERS, LocalKernels(workers)))
+                    with connect(addresses[workers], [chapter]) as cluster:
+                        there[name].append(wall_time(chapter, CHAPTERS, cluster))
+        for place, samples in (("this machine", here), ("Dask cluster", there)):
+            yield comparison(f"{CHAPTERS} chapters that {length}, {place}", samples, GOAL)
+
+
+def local_cluster(workers: int) -> LocalCluster:
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+
+
+if __name__ == "__main__":
+    with local_cluster(1) as one, local_cluster(2) as two:
+        rows = [*costs(two.scheduler_address)]
+        rows += speed_ups({1: one.scheduler_address, 2: two.scheduler_address})
+    report("cluster", "Many notebooks at once (time on the wall)", rows)
