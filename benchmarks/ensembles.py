@@ -22,7 +22,7 @@ try:
 except ImportError:
     jax = None
 
-STEPS = 20
+STEPS = 50
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
 CASES = [((1, 10, 1), 256, 20, 100.0), ((2, 20, 20, 1), 64, 100, 20.0), ((10, 100, 100, 1), 16, 1000, None)]
 
