@@ -157,7 +157,14 @@ def test_a_run_that_is_ended_in_mid_chapter_leaves_the_last_good_copy(
     copy, notebook = single / "_build/executed/book/one.ipynb", single / "book/one.ipynb"
     good, committed, pid = copy.read_bytes(), notebook.read_bytes(), single / "pid"
     tiny.notebook(notebook, [f"import os\nprint(os.getpid(), file=open({str(pid)!r}, 'w'))", WAIT])
-    run = subprocess.Popen([sys.executable, "-m", "companion", "run"], cwd=single, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "companion", "run"],
+        cwd=single,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
         run.send_signal(by)
