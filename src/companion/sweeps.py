@@ -131,6 +131,8 @@ def draw_figure(rows: Sequence[Row], path: Path) -> Iterator[Path]:
         for axis, name in itertools.zip_longest(axes, names):
             _draw_panel(axis, chosen, name) if name else axis.remove()
         axes[0].set_title(f"{claim} ({chapter})", loc="left", fontsize="medium")
+        # The panels of a row show the same points; beside the last one the legend hides none of them.
+        axes[len(names) - 1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     # The same sweep gives the same file (no date, and names that do not change), in which texts stay texts.
     with rc_context({"svg.hashsalt": "companion", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None, "Title": "Measured values and bounds of a sweep"})
@@ -233,7 +235,6 @@ def _draw_panel(axis: Axes, rows: Sequence[Row], name: str) -> None:
     axis.set_yscale(_scale([value for row in shown for value in (row["measured"], row["bound"])]))
     lost = len(rows) - len(shown)
     axis.set(xlabel=name.removeprefix(PARAMETER), ylabel="measured" + (f" ({lost} not finite)" if lost else ""))
-    axis.legend(frameon=False, fontsize="small")
 
 
 def _scale(values: Sequence[float]) -> str:
