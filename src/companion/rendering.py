@@ -61,8 +61,8 @@ def rendering_digest(root: Path) -> str:
     files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
     files += [executed_path(chapter) for chapter in find_chapters(root)]
     paths = {path.relative_to(root) for path in files if path.is_file()}
-    hidden = {"__pycache__", ".ipynb_checkpoints"}
-    shown = sorted(path for path in paths if not hidden.intersection(path.parts))
+    # Tools leave caches here (Ruff's stands beside book/ruff.toml), and no page is made of them.
+    shown = sorted(path for path in paths if not any(part.startswith((".", "__pycache__")) for part in path.parts))
     return hashlib.sha256(file_record(root, shown)).hexdigest()
 
 

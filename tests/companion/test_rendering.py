@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,6 +98,17 @@ def test_whatever_the_pages_are_made_of_makes_them_out_of_date(book: Path, name:
     after = rendering_digest(book)
     (book / name).write_bytes(content)
     assert after != before == rendering_digest(book)
+
+
+@pytest.mark.parametrize("folder", [".ruff_cache", "__pycache__", ".ipynb_checkpoints"])
+def test_the_cache_of_a_tool_leaves_the_pages_up_to_date(book: Path, folder: str) -> None:
+    before = rendering_digest(book)
+    cache = book / "book" / folder / "entry"
+    cache.parent.mkdir()
+    cache.write_text("")
+    after = rendering_digest(book)
+    shutil.rmtree(cache.parent)
+    assert after == before
 
 
 def test_a_failed_rendering_leaves_the_last_good_pages_and_says_what_is_wrong(
