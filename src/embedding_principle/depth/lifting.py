@@ -119,9 +119,9 @@ def lift(
 ) -> Lifted:
     """A random member of the lifted set T_S(θ), for each θ of a batch; several insertions are composed in order.
 
-    The inserted weights are Haar-distributed up to a random size of each neuron, each neuron sits on a random affine
-    piece at a random place, and the outgoing weights are a random solution of the output equations. So members are
-    well-conditioned, and reach every member whose A has full column rank (k ≥ m_q) or whose B has full row rank.
+    Each inserted neuron sits on a random affine piece at a random place and has a random size. Up to these sizes, A
+    (where k ≥ m_q) or B (where k < m_q) is Haar-distributed with orthonormal columns or rows, and the other one is a
+    random solution of BΛA = W[q+1]. So members are well-conditioned, whatever the rank of W[q+1].
 
     Args:
         network: the shallow architecture.
@@ -132,9 +132,6 @@ def lift(
 
     Returns:
         Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
-
-    Where k < m_q and W[q+1] is zero or nearly singular, B comes from an ill-conditioned equation and condition 3 holds
-    only to about 1e-16 over the smallest singular value of W[q+1]; `violations` then says so.
 
     Raises:
         ValueError: for an impossible insertion (see `deepened`) or data that are not finite.
@@ -165,31 +162,37 @@ def _insert(network: Network, theta: Tensor, inputs: Tensor, insertion: Insertio
     choice = torch.randint(len(pieces), (*batch, k), generator=generator)
     lower, upper, slope, intercept = table[choice].unbind(-1)
 
-    incoming = _incoming(weight, slope, k, generator)
-    incoming, offset = _place(incoming, features, lower, upper, generator)
-    outgoing = _outgoing(weight, slope[..., None] * incoming, generator)
+    size = 0.5 + _uniform((*batch, k), generator)  # neither tiny nor huge: keeps members well-conditioned
+    if k >= network.widths[q]:
+        direction = _orthonormal(batch, k, network.widths[q], generator)
+        size, offset = _place(direction, size, features, lower, upper, generator)
+        incoming = size[..., None] * direction
+        outgoing = _outgoing(weight, slope[..., None] * incoming, generator)
+    else:
+        carrier = _orthonormal(batch, k, network.widths[q + 1], generator).mT
+        direction = _carried(weight, carrier, generator) / slope[..., None]
+        size, offset = _place(direction, size, features, lower, upper, generator)
+        incoming, outgoing = size[..., None] * direction, carrier / size[..., None, :]
     remaining = bias - (outgoing @ (slope * offset + intercept)[..., None])[..., 0]
     inserted = [Layer(incoming, offset), Layer(outgoing, remaining)]
     return flatten([*layers[:q], *inserted, *layers[q + 1 :]])
 
 
-def _incoming(weight: Tensor, slope: Tensor, k: int, generator: Generator) -> Tensor:
-    """Random A (..., k, m_q) whose row space can carry W: full column rank, or ΛA ∈ B⁺W + ker B for a random B."""
-    *batch, following, preceding = weight.shape
-    size = 0.5 + _uniform((*batch, k, 1), generator)  # neither tiny nor huge: keeps members well-conditioned
-    if k >= preceding:
-        return size * _orthonormal(batch, k, preceding, generator)
-    outgoing = _orthonormal(batch, k, following, generator).mT
-    free = torch.randn(*batch, k, preceding, generator=generator, dtype=torch.float64) / preceding**0.5
-    image: Tensor = outgoing.mT @ weight + free - outgoing.mT @ (outgoing @ free)
-    return size * image / slope[..., None]
+def _carried(weight: Tensor, carrier: Tensor, generator: Generator) -> Tensor:
+    """A random M (..., k, m_q) with carrier M = W, for a carrier (..., m_{q+1}, k) of orthonormal rows."""
+    free = torch.randn(
+        *carrier.shape[:-2], carrier.shape[-1], weight.shape[-1], generator=generator, dtype=torch.float64
+    )
+    free = free / weight.shape[-1] ** 0.5
+    image: Tensor = carrier.mT @ (weight - carrier @ free) + free
+    return image
 
 
 def _place(
-    incoming: Tensor, features: Tensor, lower: Tensor, upper: Tensor, generator: Generator
+    direction: Tensor, size: Tensor, features: Tensor, lower: Tensor, upper: Tensor, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Shrink rows of A where a bounded piece asks for it, and choose c so that every pre-activation is inside."""
-    z = features @ incoming.mT
+    """Sizes of the rows of A, shrunk where a bounded piece asks for it, and c that puts every pre-activation inside."""
+    z = features @ (size[..., None] * direction).mT
     smallest, largest = z.amin(-2), z.amax(-2)
     # A bounded piece is filled to between 20 % and 80 % of its length.
     room = (0.2 + 0.6 * _uniform(lower.shape, generator)) * (upper - lower)
@@ -202,7 +205,7 @@ def _place(
     anywhere = torch.randn(lower.shape, generator=generator, dtype=torch.float64)
     bounded_below, bounded_above = torch.isfinite(lower), torch.isfinite(upper)
     one_sided = torch.where(bounded_below, from_below, torch.where(bounded_above, from_above, anywhere))
-    return shrink[..., None] * incoming, torch.where(bounded_below & bounded_above, between, one_sided)
+    return shrink * size, torch.where(bounded_below & bounded_above, between, one_sided)
 
 
 def _outgoing(weight: Tensor, image: Tensor, generator: Generator) -> Tensor:

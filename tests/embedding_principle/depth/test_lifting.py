@@ -49,6 +49,21 @@ def test_a_random_member_satisfies_the_definition(case: tuple[Network, Insertion
     assert violations(network, theta, x, insertion, lifted.theta) == ()
 
 
+@given(case=cases(), size=st.sampled_from([0.0, 1e-14, 1e-7]))
+def test_a_zero_or_nearly_singular_layer_is_lifted_as_accurately(
+    case: tuple[Network, Insertion, int], size: float
+) -> None:
+    """All singular values of W[q+1] but the first are made small, or zero."""
+    network, insertion, seed = case
+    theta, x = random_problem(network, seed)
+    weight = network.layers(theta)[insertion.position].weight
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    values[int(size > 0) :] = size
+    weight.copy_(left @ torch.diag(values) @ right)
+    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
+    assert violations(network, theta, x, insertion, lifted.theta, tolerance=1e-11) == ()
+
+
 @given(case=cases())
 def test_output_and_inherited_features_are_preserved(case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
