@@ -15,6 +15,7 @@ H₀ the Hessian without the spare neuron: all derivatives with respect to u alo
 the point a strict saddle, and where V has full row rank r = m_{q+1} the inertia is that of H₀ plus (r, m_q + 1 − r, r).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -155,14 +156,15 @@ def find_spare_neuron(
 ) -> SpareNeuron:
     """Solve (1/n) Σ_i δ_i σ(u·F_i) = 0 for u = (a, c) with V ≠ 0 and no sample at a kink.
 
-    For m_{q+1} = 1 by bisection of segments between random neurons at which the sum has opposite signs; otherwise by
-    Gauss–Newton steps of least norm from random neurons. Of all solutions the most strongly coupled one is returned,
-    that whose V has the largest smallest singular value.
+    For m_{q+1} = 1 by bisection of segments from random neurons to others, or to neurons whose kink passes through m_q
+    samples, at which the sum has the opposite sign; otherwise by Gauss–Newton steps of least norm from random neurons.
+    Of all solutions the most strongly coupled one is returned, that whose V has the largest smallest singular value.
 
-    For ReLU and leaky ReLU and m_{q+1} = 1 a solution exists for generic data if and only if Σ_i δ_i |u·F_i| takes both
-    signs, as it does when two vertices of the convex hull of the features have errors δ of opposite signs; the two
-    activations have the same solutions. For hard-tanh one exists for generic data whenever m_{q+1} < m_q, by the
-    theorem of Borsuk and Ulam.
+    For ReLU and leaky ReLU and m_{q+1} = 1 a solution exists for generic data if and only if Q = Σ_i δ_i |u·F_i| takes
+    both signs, as it does when two vertices of the convex hull of the features have errors δ of opposite signs; the two
+    activations have the same solutions. Q is linear between the hyperplanes u·F_i = 0, so its extremes lie where m_q of
+    them meet: with at most 512 such lines all are tried, and a sign that Q takes is not missed. For hard-tanh a
+    solution exists for generic data whenever m_{q+1} < m_q, by the theorem of Borsuk and Ulam.
 
     Args:
         risk: the empirical risk.
@@ -188,8 +190,10 @@ def find_spare_neuron(
     features = risk.network.trace(theta, risk.inputs).features[position]
     equations = _Equations(backpropagated(risk, theta, position), features, activation)
     starts = _random_neurons(features, equations.kinks, spread, generator)
-    scalar = equations.errors.shape[1] == 1
-    found = _polished(equations, _bracketed(equations, starts) if scalar else starts)
+    if equations.errors.shape[1] == 1:
+        ends = torch.cat([_through_samples(features, spread, generator), starts])
+        starts = _bracketed(equations, starts, ends, generator)
+    found = _polished(equations, starts)
     solved = equations.residual(found) <= _SOLVED
     coupled = equations.strength(found)[:, 0] >= _LEAST_COUPLING
     clear = equations.margin(found) >= _LEAST_MARGIN
@@ -217,14 +221,41 @@ def _random_neurons(features: Tensor, kinks: Tensor, spread: float, generator: G
     return torch.cat([scale[:, None] * directions, (level - scale * place)[:, None]], dim=1)
 
 
-def _bracketed(equations: _Equations, starts: Tensor) -> Tensor:
-    """Roots on the segments between successive starts at which the one equation has opposite signs."""
-    signs = equations.values(starts)[:, 0].sign()
-    opposite = signs[:-1] * signs[1:] < 0
-    low, high, sign = starts[:-1][opposite], starts[1:][opposite], signs[:-1][opposite]
+def _through_samples(features: Tensor, spread: float, generator: Generator) -> Tensor:
+    """Neurons whose pre-activation vanishes at m_q samples: all of them, or a random choice where they are too many."""
+    n, width = features.shape
+    if math.comb(n, width) <= _STARTS:
+        chosen = torch.combinations(torch.arange(n), width)
+    else:
+        chosen = torch.rand(_STARTS, n, generator=generator).argsort(dim=1)[:, :width]
+    extended = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+    u = torch.linalg.svd(extended[chosen]).Vh[:, -1]
+    scale = spread / (u @ extended.mT).std(-1, correction=0).clamp(min=1e-12)
+    return torch.cat([scale[:, None] * u, -scale[:, None] * u])
+
+
+def _bracketed(equations: _Equations, starts: Tensor, ends: Tensor, generator: Generator) -> Tensor:
+    """Roots on segments from each start to a random end at which the one equation has the opposite sign."""
+    roots = [starts[:0]]
+    for sign in (-1.0, 1.0):
+        low, opposite = starts[_signs(equations, starts) == sign], ends[_signs(equations, ends) == -sign]
+        if len(opposite):
+            high = opposite[torch.randint(len(opposite), (len(low),), generator=generator)]
+            roots.append(_bisected(equations, low, high, sign))
+    return torch.cat(roots)
+
+
+def _signs(equations: _Equations, u: Tensor) -> Tensor:
+    """The sign of the one sum, zero where it is rounding (of the pre-activations: a neuron may be all but dead)."""
+    values = equations.values(u)[:, 0]
+    scale = equations.preactivations(u).abs() @ equations.errors[:, 0].abs()
+    return torch.where(values.abs() > _SOLVED * scale, values.sign(), 0.0)
+
+
+def _bisected(equations: _Equations, low: Tensor, high: Tensor, sign: float) -> Tensor:
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        same = (equations.values(middle)[:, 0].sign() == sign)[:, None]
+        same = (equations.values(middle)[:, :1] * sign) > 0
         low, high = torch.where(same, middle, low), torch.where(same, high, middle)
     return low
 
