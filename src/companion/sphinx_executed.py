@@ -8,6 +8,7 @@ measurements that ``make benchmark`` left in ``benchmarks/results``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections import Counter
@@ -98,7 +99,16 @@ def rerun_box(chapter: Chapter) -> str:
 
 
 def claims_markdown(claims: Iterable[Mapping[str, Any]]) -> str:
-    """The ledger as MyST Markdown; each claim links to its box in its chapter."""
+    """The ledger as MyST Markdown, a table a chapter; each claim links to its box in its chapter."""
+    claims = list(claims)
+    verdicts = Counter(claim["verdict"] for claim in claims)
+    summary = f"{len(claims)} claims: " + ", ".join(f"{count} {badge(verdict)}" for verdict, count in verdicts.items())
+    chapters = itertools.groupby(claims, key=lambda claim: claim["chapter"])
+    tables = [f"**{{doc}}`/book/{chapter}`**\n\n{_chapter_claims(entries)}" for chapter, entries in chapters]
+    return "\n\n".join([summary, *tables]) if claims else "*none*"
+
+
+def _chapter_claims(claims: Iterable[Mapping[str, Any]]) -> str:
     rows = [
         (
             f"{{ref}}`{claim['id']} <claim-{claim['id'].lower()}>`",
