@@ -70,7 +70,8 @@ def gaussian_measure(
         runs: independent estimates, whose spread gives the standard error.
 
     Raises:
-        ValueError: if normals are not a finite float64 matrix with at least one row, or runs < 2.
+        ValueError: if normals are not a finite float64 matrix with at least one row, runs < 2, or the particles are
+            so few that none reached the cone.
 
     Example:
         >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
@@ -227,5 +228,7 @@ def _solid_angle(rays: Tensor) -> float:
 def _pooled(logs: Tensor, method: str) -> ConeMeasure:
     """The logarithm of the mean of exp(logs), with its standard error by the delta method."""
     log_mean = torch.logsumexp(logs, 0) - math.log(len(logs))
+    if log_mean == -math.inf:
+        raise ValueError("particles: none reached the cone in any run, so that its measure is unknown; use more")
     spread = (logs - log_mean).exp().std()
     return ConeMeasure(log_mean.item(), spread.item() / math.sqrt(len(logs)), method)

@@ -110,6 +110,24 @@ def test_a_product_of_polygons_by_splitting(corners: int, radius: float, copies:
     assert_measures(result, copies * math.log(measure), within=0.3)
 
 
+def test_splitting_is_unbiased_with_few_particles() -> None:
+    normals, measure = polygon(4, 0.2)
+    rows = torch.nn.functional.normalize(product(normals, 2), dim=1)
+    centre = interior_direction(rows)
+    assert centre is not None
+    logs = [splitting.log_estimates(rows, centre, particles=40, runs=4, generator=generator(s)) for s in range(50)]
+    ratios = (torch.stack(logs) - 2 * math.log(measure)).exp().mean(1)  # runs of one pilot share its levels
+    # Levels chosen by each run's own particles would give 1.8 here.
+    assert abs(ratios.mean() - 1) < 4 * ratios.std() / math.sqrt(50)
+    assert ratios.std() / math.sqrt(50) < 0.08
+
+
+def test_too_few_particles_are_refused() -> None:
+    cone = product(polygon(12, 0.2)[0], 3)  # of measure 1e-6, which a single particle enters at the pilot's levels only
+    with pytest.raises(ValueError, match="particles: none reached the cone"):
+        gaussian_measure(cone, generator=generator(), particles=1, runs=2)
+
+
 def test_splitting_and_tilting_agree() -> None:
     rows = torch.nn.functional.normalize(weyl_chamber(8), dim=1)
     centre = interior_direction(rows)
