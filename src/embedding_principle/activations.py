@@ -131,6 +131,11 @@ def _sigmoid_first(z: Tensor) -> Tensor:
     return s * (1 - s)
 
 
+def _softplus(z: Tensor) -> Tensor:
+    # torch's own is z from z = 20 on, where it still is 2e-9 above z, and its second derivative is zero there.
+    return torch.logaddexp(z, torch.zeros_like(z))
+
+
 def _gaussian(z: Tensor) -> Tensor:
     return torch.exp(-(z**2) / 2) * _INVERSE_SQRT_2PI
 
@@ -157,7 +162,7 @@ identity = Activation(
 )
 tanh = Activation("tanh", torch.tanh, _tanh_first, lambda z: -2 * torch.tanh(z) * _tanh_first(z))
 sigmoid = Activation("sigmoid", torch.sigmoid, _sigmoid_first, lambda z: _sigmoid_first(z) * (1 - 2 * torch.sigmoid(z)))
-softplus = Activation("softplus", functional.softplus, torch.sigmoid, _sigmoid_first)
+softplus = Activation("softplus", _softplus, torch.sigmoid, _sigmoid_first)
 gelu = Activation("gelu", functional.gelu, _gelu_first, lambda z: (2 - z**2) * _gaussian(z))
 
 ACTIVATIONS: dict[str, Activation] = {
