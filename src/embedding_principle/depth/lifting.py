@@ -89,7 +89,7 @@ def deepened(network: Network, insertion: Insertion) -> Network:
     """The architecture with the layer inserted.
 
     Raises:
-        ValueError: if no member of T_S can exist for it: position outside 0 … L−1, width below
+        ValueError: if members of T_S may not exist for it: position outside 0 … L−1, width below
             min(m_q, m_{q+1}), an activation without affine piece, or a network with batch normalization.
 
     Example:
