@@ -191,20 +191,35 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
     for row in result["rows"]:
         peer = row["best_peer"]
         low, high = row["spread"][peer]
-        facts = ", ".join(f"{name} {value:.3g}" for name, value in row["facts"].items())
+        facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
         goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
         rows.append(
             (
                 row["case"] + (f" ({facts})" if facts else ""),
-                f"{row['seconds']['ours'] * 1e3:.3g}",
-                f"{row['seconds'][peer] * 1e3:.3g} ({peer})",
+                _duration(row["seconds"]["ours"]),
+                f"{_duration(row['seconds'][peer])} ({peer})",
                 f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g})",
                 goal,
             )
         )
-    header = ("Case", "Ours, ms", "Best peer, ms", "Ratio (range)", "Goal")
+    header = ("Case", "Ours", "Best peer", "Ratio (range)", "Goal")
     machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
     return f"## {result['title']}\n\n{list_table(header, rows, 'benchmark-table')}\n\n{machine}.\n"
+
+
+def _fact(value: float) -> str:
+    """A count in full, any other number to three digits."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    """Three digits and a unit.
+
+    >>> _duration(0.0123), _duration(12.34), _duration(4.56e-6)
+    ('12.3 ms', '12.3 s', '4.56 µs')
+    """
+    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+    return f"{seconds * factor:.3g} {unit}"
 
 
 def fresh_project(env: BuildEnvironment) -> Path:

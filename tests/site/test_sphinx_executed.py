@@ -174,7 +174,7 @@ def test_a_table_without_rows_says_so() -> None:
 def test_a_benchmark_shows_medians_ratio_range_and_goal():
     row = {
         "case": "P = 41",
-        "facts": {"error": 1.5e-15},
+        "facts": {"P": 2401.0, "error": 1.5e-15},
         "seconds": {"ours": 2e-3, "peer": 8e-2},
         "ratios": {"peer": 40.0},
         "spread": {"peer": [38.0, 43.0]},
@@ -183,5 +183,13 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal():
         "met": True,
     }
     text = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [row]})
-    for part in ("## Hessians", "P = 41 (error 1.5e-15)", "- 2\n", "- 80 (peer)", "40 (38–43)", "20, met", "cores 2."):
+    for part in (
+        "## Hessians",
+        "P = 41 (P 2,401, error 1.5e-15)",
+        "- 2 ms\n",
+        "- 80 ms (peer)",
+        "40 (38–43)",
+        "20, met",
+        "cores 2.",
+    ):
         assert part in text
