@@ -16,6 +16,8 @@ from embedding_principle.depth.linearization import linearization_index
 from embedding_principle.risks import Risk
 from embedding_principle.training import Observer, Training
 
+FIRST_STEP = 10  # before it neighbouring whole steps lie so far apart in log t that the slope is coarse
+
 
 @dataclass(frozen=True)
 class Plateau:
@@ -33,7 +35,7 @@ class Plateau:
 
 
 def plateaus(steps: Sequence[int], risk: Sequence[float], *, slope: float, decades: float) -> list[Plateau]:
-    """The longest stretches with |d log R / d log t| < slope between neighbouring records, from step 10 on.
+    """The longest stretches with |d log R / d log t| < slope between neighbouring records, from `FIRST_STEP` on.
 
     Args:
         steps: the recorded steps t, increasing, (T,).
@@ -47,7 +49,7 @@ def plateaus(steps: Sequence[int], risk: Sequence[float], *, slope: float, decad
     """
     found, first = [], None
     for index in range(len(steps)):
-        flat = index + 1 < len(steps) and steps[index] >= 10 and _slope(steps, risk, index) < slope
+        flat = index + 1 < len(steps) and steps[index] >= FIRST_STEP and _slope(steps, risk, index) < slope
         if flat and first is None:
             first = index
         if not flat and first is not None:
@@ -97,6 +99,8 @@ def encounters(
 ) -> Encounters:
     """Compare each network's plateaus with a reference function and keep the nearest.
 
+    A network that has crossed all its thresholds is looked at up to there: the records after it repeat its last state.
+
     Args:
         run: a training with `plateau_observers(risk)`.
         risk: the risk that was trained on.
@@ -138,10 +142,17 @@ def encounters(
 
 def _nearest(run: Training, seed: int, distance: Tensor, slope: float, decades: float) -> tuple[int, float]:
     """The record that stands for the nearest plateau and the plateau's length; (−1, NaN) if there is no plateau."""
+    steps = run.steps[run.steps <= _stop(run, seed)].tolist()
     gradient = run.observations["gradient"][seed]
     best, length = -1, math.nan
-    for plateau in plateaus(run.steps.tolist(), run.risk[seed].tolist(), slope=slope, decades=decades):
+    for plateau in plateaus(steps, run.risk[seed].tolist(), slope=slope, decades=decades):
         record = plateau.first + int(gradient[plateau.first : plateau.last + 1].argmin())
         if best < 0 or distance[record] < distance[best]:
             best, length = record, plateau.decades
     return best, length
+
+
+def _stop(run: Training, seed: int) -> float:
+    """The step at which a network stopped because it had crossed every threshold; infinite if it went on."""
+    crossings = run.reached[seed]
+    return float(crossings.max()) if len(crossings) else math.inf

@@ -29,10 +29,12 @@ def test_two_steps_of_a_staircase_are_told_apart_and_short_ones_left_out():
     assert [(STEPS[p.first], STEPS[p.last]) for p in every] == [(10, 89), (100, 141), (158, 10_000)]
 
 
-def recorded(outputs: torch.Tensor, risk: torch.Tensor, gradient: torch.Tensor) -> Training:
+def recorded(
+    outputs: torch.Tensor, risk: torch.Tensor, gradient: torch.Tensor, reached: tuple[float, ...] = ()
+) -> Training:
     """A training of one network with these records."""
     observations = {"outputs": outputs[None], "gradient": gradient[None], "index": gradient[None, :, None]}
-    return Training(torch.tensor(STEPS), risk[None], observations, torch.zeros(1, 1), torch.zeros(1, 0))
+    return Training(torch.tensor(STEPS), risk[None], observations, torch.zeros(1, 1), torch.tensor([reached]))
 
 
 def test_an_encounter_is_read_off_where_the_gradient_is_smallest_on_the_nearest_plateau():
@@ -49,6 +51,28 @@ def test_an_encounter_is_read_off_where_the_gradient_is_smallest_on_the_nearest_
     assert met.gap.item() == pytest.approx(0.1 / (0.16 * (x**2).mean().item()) - 1)
     assert met.decades.item() == pytest.approx(math.log10(10_000 / 200), abs=0.06)  # one record of 20 a decade
     assert met.index.item() == 1.0
+
+
+def test_the_state_in_which_a_network_stopped_is_no_plateau():
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    problem = Risk(Network.uniform((1, 1, 1), tanh), x, x)
+    steps = torch.tensor(STEPS).double()
+    risk = 1 / steps.clamp(1, 200)
+    outputs = (0.5 * x).expand(len(STEPS), 5, 1)
+    zeros = torch.zeros(len(STEPS), dtype=torch.float64)
+    for reached, expected in [((), True), ((50.0, math.inf), True), ((50.0, 200.0), False)]:
+        met = encounters(recorded(outputs, risk, zeros, reached), problem, 0.5 * x)
+        assert bool(met.record >= 0) is expected
+
+
+def test_a_network_in_training_rests_nowhere_after_it_stopped():
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    problem = Risk(Network.uniform((1, 1, 1), identity), x, 3 * x)
+    start, observers = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double(), plateau_observers(problem)
+    # f = vw x: the risk (3 - vw)²/2 falls from 2, and at 0.1 it still falls steeply.
+    run = train(problem, start, GradientDescent(0.05), steps=1000, thresholds=[0.1], observers=observers)
+    assert run.reached.max() < 60  # the records up to step 1000 are repetitions
+    assert encounters(run, problem, run.observations["outputs"][0, -1]).record.tolist() == [-1]
 
 
 def test_without_a_plateau_nothing_is_met():
