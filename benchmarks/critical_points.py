@@ -7,6 +7,8 @@ Without a ridge many starts drift to infinity whatever the method. There the sha
 point are shown as well; every method's end point is judged by the same `search(..., max_iterations=0)`.
 """
 
+import cProfile
+import pstats
 from collections.abc import Callable
 
 import numpy as np
@@ -90,6 +92,17 @@ def from_each(method: Method, starts: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([method(start) for start in starts.numpy()])).nan_to_num()
 
 
+def profile(run: Callable[[], object]) -> dict[str, float]:
+    """Shares of the time of a search: the risk and its gradient, the Hessian, its eigenvectors."""
+    profiler = cProfile.Profile()
+    profiler.runcall(run)
+    statistics = pstats.Stats(profiler)
+    cumulative = {name: entry[3] for (_, _, name), entry in statistics.stats.items()}
+    eigh = sum(time for name, time in cumulative.items() if "linalg_eigh" in name)
+    parts = {"risk, gradient": cumulative["evaluate"], "Hessian": cumulative["hessian"], "eigenvectors": eigh}
+    return {f"% time in {part}": 100 * time / statistics.total_tt for part, time in parts.items()}
+
+
 def percent(found: CriticalPoints) -> float:
     """The share of searches that converged."""
     return 100 * float(found.converged.double().mean())
@@ -101,6 +114,7 @@ def with_ridge(name: str, width: int, ridge: float) -> Comparison:
     slow, fast = (scipy_methods(risk, ridge, make(risk, ridge))["BFGS + hybr"] for make in (by_autograd, by_hand))
     found = search(risk, starts, ridge=ridge)
     theirs = search(risk, from_each(fast, starts), ridge=ridge, max_iterations=0)
+    facts = {"% ours": percent(found), "% SciPy": percent(theirs), "most iterations": float(found.iterations.max())}
     return compare(
         f"{name}, width {width}, ridge {ridge:g}, {len(starts)} starts",
         lambda: search(risk, starts, ridge=ridge),
@@ -110,7 +124,7 @@ def with_ridge(name: str, width: int, ridge: float) -> Comparison:
         },
         rounds=5,
         goal=25.0,
-        facts={"% ours": percent(found), "% SciPy": percent(theirs), "most iterations": float(found.iterations.max())},
+        facts=facts | profile(lambda: search(risk, starts, ridge=ridge)),
     )
 
 
