@@ -77,7 +77,7 @@ def test_the_bound_is_attained_by_one_sample_against_the_others(n):
     assert linearity_thresholds(network, theta, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12)
 
 
-def test_weights_before_the_normalization_cannot_lower_the_threshold():
+def test_without_epsilon_the_weights_before_the_normalization_cannot_lower_the_threshold():
     plain, start, inputs = case(relu, seed=11)
     network, theta = with_batch_norm(plain, start, epsilon=0.0)
     before = linearity_thresholds(network, theta, inputs)
@@ -85,6 +85,18 @@ def test_weights_before_the_normalization_cannot_lower_the_threshold():
     network.layers(theta)[0].bias.add_(5.0)
     after = linearity_thresholds(network, theta, inputs)
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-12)
+
+
+def test_small_weights_lower_the_threshold_through_epsilon_alone():
+    plain, start, inputs = case(relu, seed=11)
+    network, theta = with_batch_norm(plain, start, epsilon=1e-5)
+    before = linearity_thresholds(network, theta, inputs)[0]
+    first = network.layers(theta)[0]
+    variance = (inputs @ first.weight.mT).var(0, correction=0)
+    first.weight.mul_(1e-4)
+    expected = before * 1e-4 * ((variance + 1e-5) / (1e-8 * variance + 1e-5)).sqrt()
+    torch.testing.assert_close(linearity_thresholds(network, theta, inputs)[0], expected, rtol=1e-10, atol=0)
+    assert (expected < before / 10).all()
 
 
 def test_batch_norm_leaves_weights_and_biases_as_they_are():
