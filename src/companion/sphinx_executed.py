@@ -185,20 +185,21 @@ def environments_markdown(chapters: Iterable[Mapping[str, Any]]) -> str:
 def benchmark_markdown(result: Mapping[str, Any]) -> str:
     """One file of ``benchmarks/results`` as MyST Markdown: title, a row a case, and the machine.
 
-    Times are medians of one call; the ratio is the median over paired rounds, with its range.
+    Times are medians of one call; the ratio is the median over paired rounds, with its range; other peers follow.
     """
     rows = []
     for row in result["rows"]:
         peer = row["best_peer"]
         low, high = row["spread"][peer]
         facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
+        others = "".join(f"; {name}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
         goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
         rows.append(
             (
                 row["case"] + (f" ({facts})" if facts else ""),
                 _duration(row["seconds"]["ours"]),
                 f"{_duration(row['seconds'][peer])} ({peer})",
-                f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g})",
+                f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
                 goal,
             )
         )

@@ -176,7 +176,7 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal():
         "case": "P = 41",
         "facts": {"P": 2401.0, "error": 1.5e-15},
         "seconds": {"ours": 2e-3, "peer": 8e-2},
-        "ratios": {"peer": 40.0},
+        "ratios": {"peer": 40.0, "slower": 99.0},
         "spread": {"peer": [38.0, 43.0]},
         "best_peer": "peer",
         "goal": 20.0,
@@ -188,7 +188,7 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal():
         "P = 41 (P 2,401, error 1.5e-15)",
         "- 2 ms\n",
         "- 80 ms (peer)",
-        "40 (38–43)",
+        "40 (38–43); slower: 99\n",
         "20, met",
         "cores 2.",
     ):
