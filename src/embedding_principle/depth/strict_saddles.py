@@ -122,21 +122,26 @@ class _Equations:
         self.kinks = torch.tensor(sorted({end for end in ends if abs(end) < float("inf")}), dtype=torch.float64)
 
     def preactivations(self, u: Tensor) -> Tensor:
+        """u·F_i, (S, n)."""
         return u @ self.extended.mT
 
     def values(self, u: Tensor) -> Tensor:
+        """(1/n) Σ_i δ_i σ(u·F_i), (S, m_{q+1})."""
         return self.activation(self.preactivations(u)) @ self.errors
 
     def coupling(self, u: Tensor) -> Tensor:
+        """V, (S, m_{q+1}, m_q + 1)."""
         slopes = self.activation.first(self.preactivations(u))
         return (self.errors.mT * slopes[:, None, :]) @ self.extended
 
     def residual(self, u: Tensor) -> Tensor:
+        """The norm of `values` relative to the sum of the norms of its terms, (S,)."""
         scale = self.activation(self.preactivations(u)).abs() @ self.errors.norm(dim=-1)
         relative: Tensor = self.values(u).norm(dim=-1) / scale
         return relative.nan_to_num(nan=torch.inf)  # a dead neuron, 0 / 0, solves nothing
 
     def margin(self, u: Tensor) -> Tensor:
+        """The smallest distance of a u·F_i from a kink, relative to the largest |u·F_i|, (S,)."""
         z = self.preactivations(u)
         if not len(self.kinks):
             return torch.full((len(u),), torch.inf, dtype=u.dtype)
@@ -191,7 +196,7 @@ def find_spare_neuron(
     equations = _Equations(backpropagated(risk, theta, position), features, activation)
     starts = _random_neurons(features, equations.kinks, spread, generator)
     if equations.errors.shape[1] == 1:
-        ends = torch.cat([_through_samples(features, spread, generator), starts])
+        ends = torch.cat([_through_samples(equations.extended, spread, generator), starts])
         starts = _bracketed(equations, starts, ends, generator)
     found = _polished(equations, starts)
     solved = equations.residual(found) <= _SOLVED
@@ -221,14 +226,13 @@ def _random_neurons(features: Tensor, kinks: Tensor, spread: float, generator: G
     return torch.cat([scale[:, None] * directions, (level - scale * place)[:, None]], dim=1)
 
 
-def _through_samples(features: Tensor, spread: float, generator: Generator) -> Tensor:
+def _through_samples(extended: Tensor, spread: float, generator: Generator) -> Tensor:
     """Neurons whose pre-activation vanishes at m_q samples: all of them, or a random choice where they are too many."""
-    n, width = features.shape
+    n, width = len(extended), extended.shape[1] - 1
     if math.comb(n, width) <= _STARTS:
         chosen = torch.combinations(torch.arange(n), width)
     else:
         chosen = torch.rand(_STARTS, n, generator=generator).argsort(dim=1)[:, :width]
-    extended = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
     u = torch.linalg.svd(extended[chosen]).Vh[:, -1]
     scale = spread / (u @ extended.mT).std(-1, correction=0).clamp(min=1e-12)
     return torch.cat([scale[:, None] * u, -scale[:, None] * u])
