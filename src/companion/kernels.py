@@ -121,6 +121,7 @@ def differing_versions(found: Mapping[str, str], wanted: Mapping[str, str]) -> l
     """
 
     def release(name: str, version: str) -> str:
+        """A Python version without its patch, any other without its build."""
         return version.rpartition(".")[0] if name == "python" else version.partition("+")[0]
 
     both = [name for name in wanted if name in found]

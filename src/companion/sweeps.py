@@ -143,6 +143,7 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML in which a key given twice is an error, not a value that is silently lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping, refused if one of its keys is given twice."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:

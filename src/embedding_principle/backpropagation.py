@@ -159,6 +159,7 @@ class _Affine:
         self._z, self._delta = self.z.numpy(), self.delta.numpy()
 
     def forward(self) -> None:
+        """Find z from the features in the feed."""
         np.matmul(self._matrix, self._feed, out=self._z)
 
     def backward(self, features_delta: Tensor | None = None) -> None:
@@ -189,6 +190,7 @@ class _Hidden:
         self._features = torch.from_numpy(self.feed)[:, :-1]
 
     def forward(self) -> None:
+        """Find the features from z, normalized in place first where the network does so."""
         z = self._affine.z
         if self._normalization:
             self._normalization.forward(z)
@@ -198,6 +200,7 @@ class _Hidden:
             self._features.copy_(self._activation(z))
 
     def backward(self) -> None:
+        """Turn ∂R_S/∂f in `delta` of the affine map into ∂R_S/∂z."""
         z, delta = self._affine.z, self._affine.delta
         if self._in_place:
             self._in_place.backward(delta, self._features)
@@ -215,6 +218,7 @@ class _Normalization:
         self._gradient, self._epsilon = gradient, epsilon
 
     def forward(self, z: Tensor) -> None:
+        """Replace z (S, m_l, n) by γ ẑ + β."""
         self._standardized = z - z.mean(-1, keepdim=True)
         # torch.var_mean takes several times as long: it is written for long, uncentred rows.
         variance = self._standardized.square().mean(-1, keepdim=True)
@@ -223,6 +227,7 @@ class _Normalization:
         torch.addcmul(self._beta, self._gamma, self._standardized, out=z)
 
     def backward(self, delta: Tensor) -> None:
+        """Replace δ (S, m_l, n) by that of the z before normalization, and find the gradient in γ and β."""
         mean = delta.mean(-1, keepdim=True)
         slope = (delta * self._standardized).mean(-1, keepdim=True)
         n = delta.shape[-1]

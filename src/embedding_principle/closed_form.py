@@ -101,6 +101,7 @@ class _Sums:
         self.products: dict[tuple[int, int, str], Tensor] = {}
 
     def add(self, part: Sweep) -> None:
+        """Add the share of some of the samples."""
         for low in range(len(part.weights)):
             before, after = _tangents(part, low)
             for high, hessian in _preactivation_hessians(part, low, before):

@@ -106,6 +106,7 @@ class _Search:
         self.iterations = torch.zeros(count, dtype=torch.long)
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The risk with its ridge term, (S,), and its gradient, (S, P)."""
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             risk = self.objective(theta) + self.ridge * theta.square().sum(-1)
@@ -113,6 +114,7 @@ class _Search:
         return risk.detach(), gradient
 
     def decompose(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (S, P) and eigenvectors (S, P, P) of the Hessian, ridge term included."""
         matrix = hessian(self.objective, theta)
         matrix.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge)
         values, vectors = torch.linalg.eigh(matrix)
@@ -120,10 +122,12 @@ class _Search:
 
     @property
     def gradient_norm(self) -> Tensor:
+        """‖∇R‖ of each row, (S,)."""
         return _norm(self.gradient)
 
     @property
     def norm(self) -> Tensor:
+        """‖θ‖ of each row, (S,)."""
         return _norm(self.theta)
 
     def step(self, rows: Tensor) -> None:

@@ -48,6 +48,7 @@ def hessian_vector_product(risk: Risk, theta: Tensor) -> Callable[[Tensor], Tens
         (gradient,) = torch.autograd.grad(risk(theta), theta, create_graph=True)
 
     def product(vector: Tensor) -> Tensor:
+        """∇²R v for v (P,)."""
         (image,) = torch.autograd.grad(gradient, theta, vector, retain_graph=True)
         return image
 

@@ -161,6 +161,7 @@ class _Run:
         self._look_ahead()
 
     def train(self, grid: list[int]) -> None:
+        """Take as many steps as the last entry of the grid says, and record at its entries."""
         recorded = set(grid)
         with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges shows in its risk
             for step in range(grid[-1] + 1):
@@ -239,4 +240,5 @@ class _AdamUpdate:
         parameters.addcdiv_(self.mean, scale, value=-self.method.rate * correction / (1 - beta1**self.step))
 
     def keep(self, rows: Tensor) -> None:
+        """Forget the moments of the networks that stopped."""
         self.mean, self.square = self.mean[rows], self.square[rows]

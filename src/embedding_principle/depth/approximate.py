@@ -170,7 +170,10 @@ def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Ac
     strength = value / tangent(activation, centre).slope / math.factorial(order)
 
     def first_change(theta: Tensor) -> Tensor:
+        """The derivative of the risk in the strength of the bend, summed over the batch."""
+
         def bent(amount: Tensor) -> Tensor:
+            """The risk with that share of the bend."""
             # Only the values of this curve are used, not the derivatives that it inherits.
             curve = replace(identity, function=lambda z: z + amount * strength * z**order)
             return risk.on(_with_activation(straight.network, position, curve))(theta).sum()

@@ -91,15 +91,18 @@ def _minimax_shift(slopes: Array) -> Array:
     last = [n - 1, 2 * n - 1]
 
     def split(free: Array) -> tuple[Array, Array, Array]:
+        """X and μ with their last entries, which are 0, and the lower bounds that they imply, each (n,)."""
         x, shift = np.append(free[: n - 1], 0.0), np.append(free[n - 1 :], 0.0)
         return x, shift, -(slopes @ x) - shift
 
     def gradient(free: Array) -> Array:
+        """∇ψ in the free entries of (x, μ), (2n − 2,)."""
         x, shift, bounds = split(free)
         hazard = _hazard(bounds)
         return np.delete(np.concatenate((slopes.T @ hazard - shift, shift - x + hazard)), last)
 
     def jacobian(free: Array) -> Array:
+        """∇²ψ in the same entries, (2n − 2, 2n − 2)."""
         _, _, bounds = split(free)
         hazard = _hazard(bounds)
         slope = hazard * (hazard - bounds)
