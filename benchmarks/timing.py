@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
+from companion.ledger import format_duration
+
 RESULTS = Path(__file__).parent / "results"
 OURS = "ours"
 
@@ -168,11 +170,6 @@ def _line(row: Comparison) -> str:
     facts = "".join(f", {key} {value:.4g}" for key, value in row.facts.items())
     goal = "" if row.goal is None else f"{row.goal:g}: {'met' if row.met else 'missed'}"
     return (
-        f"| {row.case}{facts} | {_time(row.seconds[OURS])} | {peer}: {_time(row.seconds[peer])} "
+        f"| {row.case}{facts} | {format_duration(row.seconds[OURS])} | {peer}: {format_duration(row.seconds[peer])} "
         f"| {row.ratios[peer]:.3g} ({low:.3g}–{high:.3g}) | {goal} |"
     )
-
-
-def _time(seconds: float) -> str:
-    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
-    return f"{seconds * factor:.3g} {unit}"

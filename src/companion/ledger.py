@@ -92,6 +92,17 @@ def text_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
+def format_duration(seconds: float) -> str:
+    """A time to three digits, in the unit that suits it.
+
+    Example:
+        >>> format_duration(0.0123), format_duration(12.34), format_duration(4.56e-6)
+        ('12.3 ms', '12.3 s', '4.56 µs')
+    """
+    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+    return f"{seconds * factor:.3g} {unit}"
+
+
 def _entry(chapter: str, claim: Mapping[str, Any]) -> dict[str, Any]:
     control = {key: claim["control"][key] for key in ("measured", "flipped")}
     known = {**claim, "chapter": chapter}

@@ -29,7 +29,7 @@ from sphinx.util.typing import ExtensionMetadata
 from companion.chapters import Chapter, inputs_digest
 from companion.claims import CLAIM_MIME, RELATIONS, claims_of, format_number
 from companion.execution import executed_path
-from companion.ledger import ledger, status
+from companion.ledger import format_duration, ledger, status
 
 REMEDY = "`make book` executes what is stale and renders again"
 
@@ -197,8 +197,8 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
         rows.append(
             (
                 row["case"] + (f" ({facts})" if facts else ""),
-                _duration(row["seconds"]["ours"]),
-                f"{_duration(row['seconds'][peer])} ({peer})",
+                format_duration(row["seconds"]["ours"]),
+                f"{format_duration(row['seconds'][peer])} ({peer})",
                 f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
                 goal,
             )
@@ -211,16 +211,6 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
 def _fact(value: float) -> str:
     """A count in full, any other number to three digits."""
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    """Three digits and a unit.
-
-    >>> _duration(0.0123), _duration(12.34), _duration(4.56e-6)
-    ('12.3 ms', '12.3 s', '4.56 µs')
-    """
-    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
-    return f"{seconds * factor:.3g} {unit}"
 
 
 def fresh_project(env: BuildEnvironment) -> Path:
