@@ -8,7 +8,7 @@ book: .venv/installed
 	$(BIN)/python -m companion build
 
 test: book check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -100,6 +100,11 @@ class Chapter:
         return int(self._settings.get("timeout", DEFAULT_TIMEOUT))
 
     @property
+    def expected_seconds(self) -> int:
+        """About how long the chapter takes, for the order of a run: nothing else depends on it."""
+        return int(self._settings.get("expected_seconds", 0))
+
+    @property
     def _settings(self) -> Mapping[str, Any]:
         settings: Mapping[str, Any] = self.notebook.metadata.get("companion", {})
         return settings

@@ -13,10 +13,12 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 from IPython.display import display
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 CLAIM_MIME = "application/vnd.companion.claim+json"
 GLUE_PREFIX = "application/papermill.record/"
@@ -256,10 +258,12 @@ def glue(name: str, value: Any) -> None:
 
 def read_claims(notebook_path: str | Path) -> list[dict[str, Any]]:
     """The claims recorded in an executed notebook, in their order there."""
+    import nbformat  # takes seconds to import: not in the chapters, which record claims and read none
+
     return claims_of(nbformat.read(notebook_path, as_version=4))
 
 
-def claims_of(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
     """The claims recorded in the outputs of a notebook that is already read."""
     outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
     return [output.data[CLAIM_MIME] for output in outputs if CLAIM_MIME in output.get("data", {})]

@@ -176,6 +176,8 @@ def run_chapters(
 ) -> Iterator[Outcome]:
     """Execute what is not fresh, several kernels at a time; yields each outcome as it comes.
 
+    What takes longest starts first, so that no kernel waits at the end for a long chapter that began late.
+
     Args:
         chapters: what to run; a chapter may come several times, with other parameters.
         parameters: for each of them the values that differ from the defaults; none by default.
@@ -187,10 +189,12 @@ def run_chapters(
         return
     engine = engine or LocalKernels(min(workers, len(chapters)))
     stop = Event()
+    work = zip(chapters, parameters or [{}] * len(chapters), strict=True)
+    longest_first = sorted(work, key=lambda item: -item[0].expected_seconds)
     with ThreadPoolExecutor(engine.capacity) as pool:
         futures = [
             pool.submit(run_chapter, chapter, values, engine=engine, force=force, stop=stop)
-            for chapter, values in zip(chapters, parameters or [{}] * len(chapters), strict=True)
+            for chapter, values in longest_first
         ]
         try:
             for future in as_completed(futures):

@@ -122,6 +122,25 @@ def test_no_run_leaves_anything_else_behind(mixed: Path, outcomes: dict[str, Out
     assert left == {"one.ipynb", "two.ipynb"} | failed
 
 
+def test_the_longest_chapter_starts_first(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    chapters = {"a": {"code": ["1"]}, "b": {"code": ["1"], "expected_seconds": 5}, "c": {"code": ["1"]}}
+    root = tiny.project(tmp_path, chapters)
+
+    class Recorder:
+        capacity = 1
+
+        def execute(self, chapter: Chapter, parameters: object, output: Path) -> tuple[list[str], dict[str, float]]:
+            order.append(chapter.name)
+            nbformat.write(chapter.notebook, output)
+            return [], {"seconds": 0.0}
+
+        def cancel(self) -> None: ...
+
+    order: list[str] = []
+    list(run_chapters(choose_chapters(root, []), engine=Recorder()))
+    assert order == ["b", "a", "c"]
+
+
 def test_only_what_changed_is_executed_and_the_last_good_copy_survives_a_failure(
     mixed: Path, outcomes: dict[str, Outcome], tiny: SimpleNamespace
 ) -> None:
