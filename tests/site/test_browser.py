@@ -59,7 +59,8 @@ LOW_CONTRAST = """(least) => {
         const [a, b] = [channels(getComputedStyle(element).color), ground(element)].map(luminance);
         return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     };
-    return [...document.querySelectorAll('.claim *, .verdict, .admonition-title, article p, article td, article th')]
+    const texts = '.claim *, .verdict, .admonition-title, article :is(p, li, td, th, figcaption, h1, h2, h3)';
+    return [...document.querySelectorAll(texts)]
         .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
         .filter(element => element.checkVisibility() && ratio(element) < least)
         .map(element => `${element.className}: ${element.textContent.trim()} (${ratio(element).toFixed(2)})`);
