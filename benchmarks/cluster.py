@@ -32,7 +32,7 @@ CHAPTERS = 4  # of equal length
 ROUNDS = 5
 GOAL = 1.8
 LENGTHS = {  # a cell each
-    "compute": "print(sum(i * i for i in range(40_000_000)))",
+    "compute": "print(sum(i * i for i in range(20_000_000)))",
     "are empty": "print(k)",
 }
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
