@@ -7,7 +7,10 @@ BIN := .venv/bin
 book: .venv/installed
 	$(BIN)/python -m companion build
 
-test: book check
+# Executing takes all cores, rendering one: the linters run beside it.
+test: .venv/installed
+	$(BIN)/python -m companion run
+	@$(MAKE) --no-print-directory --jobs 2 book check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed

@@ -7,15 +7,20 @@ is not this one's. On a machine that others use too the figures hold for that lo
 import io
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import dask
 import nbformat
 from benchmarks.timing import OURS, Comparison, report
 from distributed import LocalCluster
@@ -32,9 +37,11 @@ CHAPTERS = 4  # of equal length
 ROUNDS = 5
 GOAL = 1.8
 LENGTHS = {  # a cell each
-    "compute": "print(sum(i * i for i in range(20_000_000)))",
+    "compute": "print(sum(i * i for i in range(40_000_000)))",
     "are empty": "print(k)",
 }
+# Dask's own bookkeeping would take a tenth of a two-core machine from the kernels.
+QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -128,25 +135,53 @@ def costs(address: str) -> Iterator[Comparison]:
 
 
 def speed_ups() -> Iterator[Comparison]:
-    """Two workers against one, for chapters of equal length, here and on Dask clusters of so many workers.
+    """Two workers against one, for chapters of equal length: here, on Dask clusters, and what bare processes reach.
 
     A cluster lives only while it is measured: its idle processes would take their share of the other runs.
     """
+    places = {"this machine": on_this_machine, "Dask cluster": on_new_cluster, "bare processes": in_bare_processes}
     for length, code in LENGTHS.items():
-        here: dict[str, list[float]] = {"two workers": [], "one worker": []}
-        there: dict[str, list[float]] = {"two workers": [], "one worker": []}
+        samples: dict[str, dict[str, list[float]]] = {place: {"two workers": [], "one worker": []} for place in places}
         with project() as root:
+            on_this_machine(root, LENGTHS["are empty"], 2)  # imports papermill here, once for all that follows
             for _ in range(ROUNDS):
-                for workers, name in ((2, "two workers"), (1, "one worker")):
-                    chapter = write_chapter(root, code)
-                    here[name].append(wall_time(chapter, CHAPTERS, LocalKernels(workers)))
-                    with local_cluster(workers) as local, connect(local.scheduler_address, [chapter]) as cluster:
-                        there[name].append(wall_time(chapter, CHAPTERS, cluster))
-        for place, samples in (("this machine", here), ("Dask cluster", there)):
-            yield comparison(f"{CHAPTERS} chapters that {length}, {place}", samples, GOAL)
+                for (place, run), (workers, name) in product(places.items(), ((2, "two workers"), (1, "one worker"))):
+                    samples[place][name].append(run(root, code, workers))
+        for place, seconds in samples.items():
+            goal = None if place == "bare processes" else GOAL
+            yield comparison(f"{CHAPTERS} chapters that {length}, {place}", seconds, goal)
+
+
+def on_this_machine(root: Path, code: str, workers: int) -> float:
+    """Seconds with local kernels."""
+    return wall_time(write_chapter(root, code), CHAPTERS, LocalKernels(workers))
+
+
+def in_bare_processes(root: Path, code: str, workers: int) -> float:
+    """Seconds for the same code in processes without notebook or kernel: what the machine allows."""
+    command = [sys.executable, "-c", f"k = 0\n{code}"]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        done = [pool.submit(subprocess.run, command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(CHAPTERS)]
+    if any(future.result().returncode for future in done):
+        raise AssertionError("a bare process failed")
+    return time.perf_counter() - start
+
+
+def on_new_cluster(root: Path, code: str, workers: int) -> float:
+    """Seconds on a new Dask cluster, after empty chapters: a worker imports papermill once, for all that follows."""
+    seconds = 0.0
+    with local_cluster(workers) as local:
+        for each in (LENGTHS["are empty"], code):
+            chapter = write_chapter(root, each)
+            with connect(local.scheduler_address, [chapter]) as cluster:
+                seconds = wall_time(chapter, CHAPTERS, cluster)
+    return seconds
 
 
 def local_cluster(workers: int) -> LocalCluster:
+    """A Dask cluster of so many processes, set up as the book's appendix on clusters recommends."""
+    dask.config.set(QUIET)
     return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
 
 

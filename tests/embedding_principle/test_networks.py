@@ -1,6 +1,7 @@
 """The network as a function of flat θ, against torch.nn and against plain loops."""
 
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from embedding_principle import networks
 from embedding_principle.activations import ACTIVATIONS, identity, named, relu, tanh
 from embedding_principle.networks import Network, flatten
+from embedding_principle.risks import Risk
 
 widths = st.lists(st.integers(1, 5), min_size=2, max_size=5).map(tuple)
 seeds = st.integers(0, 2**31)
@@ -69,6 +72,28 @@ def test_a_batch_is_a_loop(activation: object, epsilon: float | None) -> None:
     for i in range(2):
         for j in range(3):
             torch.testing.assert_close(batched[i, j], network.forward(theta[i, j], x), rtol=1e-13, atol=1e-13)
+
+
+@given(n=st.integers(1, 40), cached=st.integers(1, 400), seed=seeds)
+def test_inputs_in_blocks_are_inputs_at_once(n: int, cached: int, seed: int) -> None:
+    """Outputs and derivatives do not depend on how many inputs the cache holds; tolerance: rounding of sums of 4."""
+    network = Network.uniform((3, 4, 2), tanh)
+    theta = network.initial(generator(seed), bias_scale=1.0, batch=(3,))
+    x = torch.randn(n, 3, generator=generator(seed + 1), dtype=torch.float64)
+    risk, output = Risk(network, x, torch.zeros(n, 2).double()), network.trace(theta, x).output
+    gradient, hessian = risk.gradient(theta), torch.func.vmap(torch.func.hessian(risk))(theta)
+    with patch.object(networks, "_CACHED", cached):
+        torch.testing.assert_close(network.forward(theta, x), output, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(risk.gradient(theta), gradient, rtol=1e-12, atol=1e-12)
+        found = torch.func.vmap(torch.func.hessian(risk))(theta)
+    torch.testing.assert_close(found, hessian, rtol=1e-12, atol=1e-12)
+
+
+def test_statistics_of_a_batch_are_those_of_all_inputs() -> None:
+    network = Network.uniform((3, 4, 2), tanh, batch_norm_epsilon=1e-5)
+    theta, x = network.initial(generator(0)), torch.randn(20, 3, generator=generator(1), dtype=torch.float64)
+    with patch.object(networks, "_CACHED", 1):
+        assert torch.equal(network.forward(theta, x), network.trace(theta, x).output)
 
 
 def test_trace_holds_every_layer() -> None:
