@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Notebooks at a time on their way. Each holds a lock, and macOS allows a process 256 open files.
 IN_FLIGHT = 200
 CONNECT_SECONDS = 20
+LOST = "lost the Dask scheduler; what was finished is kept: run again to go on"
 
 
 class ClusterError(Exception):
@@ -49,6 +50,7 @@ class DaskCluster:
         self._versions = kernels.installed_versions()
         # A task, not scattered data: the scheduler makes it anew when the only worker that held it dies.
         self._bundle = client.submit(bytes, bundle(chapters), key=f"bundle-{uuid.uuid4().hex}")
+        self._spread_bundle()
 
     def execute(
         self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
@@ -69,6 +71,16 @@ class DaskCluster:
     def cancel(self) -> None:
         """Forget what is on its way; workers end the notebook that they are executing, and take no other."""
         self._client.close()
+
+    def _spread_bundle(self) -> None:
+        """Copy the archive to all workers: Dask would queue tasks at the one that has it, while others are idle."""
+        from distributed import CancelledError
+
+        try:
+            if self._client.nthreads():  # without workers a copy would be waited for, though none may be needed
+                self._client.replicate(self._bundle)
+        except (CancelledError, OSError) as error:
+            raise ClusterError(LOST) from error
 
     def _submit(self, chapter: Chapter, parameters: dict[str, Any]) -> Future:
         execute = kernels.execute_bundle
@@ -92,7 +104,7 @@ class DaskCluster:
             problem = f"its worker died (tries: {error.allowed_failures + 1}; out of memory?)"
             return None, [problem], {"seconds": 0.0}
         except CancelledError as error:
-            raise ClusterError("lost the Dask scheduler; what was finished is kept: run again to go on") from error
+            raise ClusterError(LOST) from error
         except Exception as error:
             raise ClusterError(
                 f"a worker cannot execute notebooks: {error}; install the packages of constraints.txt there"

@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import nbformat
 import pytest
-from distributed import LocalCluster
+from distributed import CancelledError, LocalCluster
 
 from companion.__main__ import main
 from companion.chapters import choose_chapters
-from companion.cluster import ClusterError, bundle, connect
+from companion.cluster import ClusterError, DaskCluster, bundle, connect
 from companion.execution import Outcome, run_chapters
 
 PATIENCE = 240  # seconds for a worker or a kernel to start on a machine that is busy with other things
@@ -108,6 +109,26 @@ def test_workers_execute_what_travelled_and_need_nothing_of_the_project(
     with connect(cluster.scheduler_address, []) as engine:
         imported = engine._client.run(lambda: [name for name in sys.modules if name.startswith("companion")])
     assert list(imported.values()) == [[], []]
+
+
+def test_every_worker_has_the_archive_before_tasks_are_placed(cluster: LocalCluster, root: Path) -> None:
+    with connect(cluster.scheduler_address, choose_chapters(root, ["one"])) as engine:
+        (holders,) = engine._client.who_has(engine._bundle).values()
+        assert set(holders) == set(engine._client.nthreads())
+        assert len(holders) == 2
+
+
+def test_what_is_finished_needs_no_worker(root: Path) -> None:
+    with LocalCluster(n_workers=0, dashboard_address=":0") as local:
+        outcomes = run_on(local.scheduler_address, root, 3)
+    assert [outcome.executed for outcome in outcomes] == [False]
+
+
+@pytest.mark.parametrize("failure", [CancelledError(), OSError("closed")])
+def test_a_scheduler_that_goes_away_at_the_start_is_one_clear_error(root: Path, failure: Exception) -> None:
+    client = Mock(**{"replicate.side_effect": failure})
+    with pytest.raises(ClusterError, match="lost the Dask scheduler"):
+        DaskCluster(client, choose_chapters(root, ["one"]))
 
 
 def test_a_notebook_whose_worker_dies_every_time_has_failed(
