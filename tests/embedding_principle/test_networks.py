@@ -89,6 +89,10 @@ def test_inputs_in_blocks_are_inputs_at_once(n: int, cached: int, seed: int) -> 
     torch.testing.assert_close(found, hessian, rtol=1e-12, atol=1e-12)
 
 
+def test_no_networks_have_no_outputs() -> None:
+    assert Network((2, 1)).forward(torch.ones(0, 3), torch.ones(5, 2)).shape == (0, 5, 1)
+
+
 def test_statistics_of_a_batch_are_those_of_all_inputs() -> None:
     network = Network.uniform((3, 4, 2), tanh, batch_norm_epsilon=1e-5)
     theta, x = network.initial(generator(0)), torch.randn(20, 3, generator=generator(1), dtype=torch.float64)
