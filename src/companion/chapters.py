@@ -1,8 +1,8 @@
 """The chapters of the book: what ``_toc.yml`` lists, and what each chapter's outputs depend on.
 
 A chapter's outputs depend on its code cells, on the modules of ``src`` that these import (directly or not), on
-the data when the loader of data is among them, on the versions of the packages and on the parameters. The
-digest of these inputs decides whether an executed copy is still good.
+the data, on the versions of the packages and on the parameters. The digest of these inputs decides whether an
+executed copy is still good. Nothing here knows which module reads data: they count for every chapter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from companion.claims import VERDICTS
 
-DATA_LOADER = Path("src/embedding_principle/datasets.py")
+NO_DATA = {".md", ".py"}  # beside the data lie their description and the script that fetched them
 DEFAULT_TIMEOUT = 600
 
 
@@ -142,10 +142,8 @@ class Chapter:
 
     def input_files(self) -> list[Path]:
         """Files beside the notebook that its outputs depend on, relative to the root."""
-        files = self.sources()
-        if DATA_LOADER in files:
-            found = (path.relative_to(self.root) for path in (self.root / "data").rglob("*") if path.is_file())
-            files |= {path for path in found if path.suffix not in {".md", ".py"}}
+        data = (path.relative_to(self.root) for path in (self.root / "data").rglob("*") if path.is_file())
+        files = self.sources() | {path for path in data if path.suffix not in NO_DATA}
         if (self.root / "constraints.txt").is_file():
             files.add(Path("constraints.txt"))
         return sorted(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import nbformat
 import pytest
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_chapters, find_root, inputs_digest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -98,12 +101,16 @@ def edit_cell(index: int, text: str) -> Callable[[Path], None]:
     return edit
 
 
-def edit_file(name: str) -> Callable[[Path], None]:
+def edit_file(name: str, text: str = "# changed") -> Callable[[Path], None]:
     def edit(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("# changed")
+        (root / name).write_text(text)
 
     return edit
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {chapter.name: inputs_digest(chapter) for chapter in find_chapters(root)}
 
 
 @pytest.mark.parametrize(
@@ -117,30 +124,40 @@ def edit_file(name: str) -> Callable[[Path], None]:
         (edit_file("src/toy/__init__.py"), {"a/one", "a/two"}),
         (edit_file("src/toy/unused.py"), set()),
         (edit_file("constraints.txt"), {"a/one", "a/two", "b/two"}),
-        (edit_file("data/iris.csv"), set()),
+        (edit_file("data/iris.csv"), {"a/one", "a/two", "b/two"}),
+        (edit_file("data/README.md"), set()),
         (edit_file("book/intro.md"), set()),
     ],
 )
 def test_a_change_reaches_just_the_chapters_that_depend_on_it(
     root: Path, edit: Callable[[Path], None], changes: set[str]
 ) -> None:
-    def digests() -> dict[str, str]:
-        return {chapter.name: inputs_digest(chapter) for chapter in find_chapters(root)}
-
-    before = digests()
+    before = digests(root)
     edit(root)
-    after = digests()
+    after = digests(root)
     assert {name for name in before if before[name] != after[name]} == changes
 
 
-def test_data_count_for_a_chapter_that_imports_the_loader(root: Path) -> None:
-    edit_file("src/embedding_principle/datasets.py")(root)
-    edit_cell(2, "import embedding_principle.datasets")(root)
-    before = inputs_digest(Chapter(root, Path("book/a/one.ipynb")))
-    edit_file("data/README.md")(root)
-    assert inputs_digest(Chapter(root, Path("book/a/one.ipynb"))) == before
-    edit_file("data/iris.csv")(root)
-    assert inputs_digest(Chapter(root, Path("book/a/one.ipynb"))) != before
+def test_one_byte_of_the_data_makes_every_chapter_of_the_book_stale(tmp_path: Path) -> None:
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns("_build", ".*", "tests", "benchmarks"))
+    before = digests(tmp_path / "copy")
+    path = tmp_path / "copy/data/iris.csv"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    after = digests(tmp_path / "copy")
+    assert before
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_a_renamed_module_stays_among_the_inputs_of_those_that_import_it(root: Path) -> None:
+    before = digests(root)
+    (root / "src/toy/second.py").rename(root / "src/toy/renamed.py")
+    edit_file("src/toy/first.py", "def value():\n    from toy import renamed\n    return renamed.VALUE\n")(root)
+    moved = digests(root)
+    assert {name for name in before if before[name] != moved[name]} == {"a/one"}
+    edit_file("src/toy/renamed.py")(root)
+    assert {name for name in moved if moved[name] != digests(root)[name]} == {"a/one"}
 
 
 def test_parameters_count(root: Path) -> None:
