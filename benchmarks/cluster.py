@@ -25,7 +25,7 @@ import nbformat
 from benchmarks.timing import OURS, Comparison, report
 from distributed import LocalCluster
 
-from companion import kernels
+from companion import notebooks
 from companion.chapters import Chapter
 from companion.cluster import connect
 from companion.execution import Engine, LocalKernels, run_chapters
@@ -62,7 +62,7 @@ class NoKernels:
 
 
 def give_back(bundle: bytes, path: str, *_: object) -> tuple[bytes, list[str], dict[str, Any]]:
-    """The same on a worker, in the place of `kernels.execute_bundle`."""
+    """The same on a worker, in the place of `notebooks.execute_bundle`."""
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
         return archive.read(path), [], {"seconds": 0.0}
 
@@ -118,7 +118,7 @@ def comparison(
 
 def costs(address: str) -> Iterator[Comparison]:
     """Seconds a task, without kernels: here and on the cluster; as a fact, for sets that are finished."""
-    with project(REAL) as root, patch.object(kernels, "execute_bundle", give_back):
+    with project(REAL) as root, patch.object(notebooks, "execute_bundle", give_back):
         for tasks in TASKS:
             samples: dict[str, list[float]] = {"this machine": [], "Dask cluster": []}
             finished = []

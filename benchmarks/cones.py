@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from embedding_principle.depth.cones import gaussian_measure
+from embedding_principle.depth.cones.measure import gaussian_measure
 
 
 def weyl_chamber(dimension: int) -> tuple[Tensor, float]:

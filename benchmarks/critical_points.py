@@ -21,8 +21,8 @@ from torch import Tensor
 
 from embedding_principle.activations import tanh
 from embedding_principle.critical_points import CriticalPoints, search
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.datasets import one_dimensional
-from embedding_principle.hessians import hessian
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from embedding_principle.activations import tanh
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
-from embedding_principle.training import Adam, ensemble, train
+from embedding_principle.training.ensembles import Adam, ensemble, train
 
 try:
     import jax

@@ -8,7 +8,7 @@ from benchmarks.timing import Comparison, compare, one_thread, report
 from torch import Tensor
 
 from embedding_principle.activations import tanh
-from embedding_principle.hessians import hessian
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.risks import Risk
 
 DENSE = [

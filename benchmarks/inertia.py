@@ -8,10 +8,10 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from embedding_principle.activations import tanh
-from embedding_principle.hessians import hessian, inertia
-from embedding_principle.inertias import shallow_inertia
+from embedding_principle.curvature.extreme import extreme_eigenvalues, hessian_vector_product
+from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.inertia import inertia, one_hidden_layer_inertia
 from embedding_principle.risks import Risk
-from embedding_principle.spectra import extreme_eigenvalues, hessian_vector_product
 
 SHALLOW = [((10, 200, 1), 100, 40.0), ((10, 200, 1), 400, None), ((10, 50, 1), 50, None)]
 LARGE = ((784, 128, 10), 1000)
@@ -22,7 +22,7 @@ PRODUCT_GOAL = 2.0
 def signs(widths: tuple[int, ...], n: int, goal: float | None) -> Comparison:
     """The counts must agree before their times are compared."""
     risk, theta = problem(widths, tanh, n)
-    counts, expected = shallow_inertia(risk, theta), inertia(hessian(risk, theta)).counts
+    counts, expected = one_hidden_layer_inertia(risk, theta), inertia(hessian(risk, theta)).counts
     if counts != expected:
         raise AssertionError(f"{widths}, n = {n}: structure gives {counts}, eigenvalues {expected}")
     facts = dict(zip(("P", "n−", "n0", "n+"), (len(theta), *counts)))
@@ -31,7 +31,7 @@ def signs(widths: tuple[int, ...], n: int, goal: float | None) -> Comparison:
         "closed-form Hessian, numpy eigenvalues": lambda: np.linalg.eigvalsh(hessian(risk, theta).numpy()),
     }
     case = f"inertia, {'-'.join(map(str, widths))}, n = {n}"
-    return compare(case, lambda: shallow_inertia(risk, theta), peers, goal=goal, facts=facts, rounds=5)
+    return compare(case, lambda: one_hidden_layer_inertia(risk, theta), peers, goal=goal, facts=facts, rounds=5)
 
 
 def product(risk: Risk, theta: Tensor) -> Comparison:

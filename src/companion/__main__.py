@@ -17,8 +17,8 @@ from tqdm import tqdm
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_root
 from companion.cluster import ClusterError, connect
 from companion.execution import Outcome, parse_parameters, run_chapters, state_of
-from companion.kernels import available_cores
 from companion.ledger import claims_table, ledger, status, status_table
+from companion.notebooks import available_cores
 from companion.rendering import HTML, RenderingError, render
 from companion.sweeps import draw_figure, read_sweep, table_of, write_table
 

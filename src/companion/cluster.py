@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from companion import kernels
+from companion import notebooks
 from companion.chapters import Chapter, ProjectError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DaskCluster:
         self._client = client
         for chapter in chapters:
             _ = chapter.input_record  # before the files are read: if they change in between, the copies are stale
-        self._versions = kernels.installed_versions()
+        self._versions = notebooks.installed_versions()
         # A task, not scattered data: the scheduler makes it anew when the only worker that held it dies.
         self._bundle = client.submit(bytes, bundle(chapters), key=f"bundle-{uuid.uuid4().hex}")
         self._spread_bundle()
@@ -62,7 +62,7 @@ class DaskCluster:
         """
         content, problems, noted = self._result(self._submit(chapter, dict(parameters)))
         if "seconds" not in noted:
-            differing = ", ".join(kernels.differing_versions(noted["versions"], self._versions))
+            differing = ", ".join(notebooks.differing_versions(noted["versions"], self._versions))
             raise ClusterError(f"a worker has {differing}: install the same versions there, those of constraints.txt")
         if content is not None:
             output.write_bytes(content)
@@ -83,7 +83,7 @@ class DaskCluster:
             raise ClusterError(LOST) from error
 
     def _submit(self, chapter: Chapter, parameters: dict[str, Any]) -> Future:
-        execute = kernels.execute_bundle
+        execute = notebooks.execute_bundle
         return self._client.submit(
             # Dask sends a lambda by value; a named function by its name, which no worker knows.
             lambda *arguments: execute(*arguments),
@@ -132,7 +132,7 @@ def connect(address: str, chapters: Sequence[Chapter]) -> Iterator[DaskCluster]:
         asyncio.run(_greet(address))
     except (OSError, ValueError) as error:
         raise ProjectError(f"no Dask scheduler answers at {address}: {error}") from error
-    cloudpickle.register_pickle_by_value(kernels)
+    cloudpickle.register_pickle_by_value(notebooks)
     with Client(address, timeout=CONNECT_SECONDS) as client:
         yield DaskCluster(client, chapters)
 

@@ -24,7 +24,7 @@ import yaml
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
 from companion.claims import claims_of, format_number
-from companion.kernels import execute_notebook, search_path
+from companion.notebooks import execute_notebook, search_path
 
 # One thread a kernel: results do not depend on the number of cores, and small matrices are slower on two.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.activations import Activation
-from embedding_principle.hessians import hessian
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.risks import Risk
 
 CONVERGED, DRIFTING, STALLED = "converged", "drifting", "stalled"

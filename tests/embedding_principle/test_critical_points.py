@@ -11,9 +11,9 @@ from torch import Tensor
 
 from embedding_principle.activations import Activation, gelu, identity, leaky_relu, relu, sigmoid, softplus, tanh
 from embedding_principle.critical_points import CriticalPoints, saturated, search, trust_region_step
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.datasets import iris, one_dimensional
 from embedding_principle.depth.lifting import Insertion, lift
-from embedding_principle.hessians import hessian
 from embedding_principle.networks import Network, flatten
 from embedding_principle.risks import Risk, cross_entropy
 

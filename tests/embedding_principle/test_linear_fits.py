@@ -7,7 +7,7 @@ from embedding_principle.datasets import iris
 from embedding_principle.linear_fits import affine_fit, low_rank_fit
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
-from embedding_principle.training import GradientDescent, ensemble, train
+from embedding_principle.training.ensembles import GradientDescent, ensemble, train
 
 
 def error(outputs: torch.Tensor, targets: torch.Tensor) -> float:

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from embedding_principle.curvature.inertia import MINIMAL_GAP, RELATIVE_THRESHOLD, Counts, UnclearInertiaError, inertia
 from embedding_principle.depth.lifting import Insertion, Lifted, collapse, deepened, occupied_pieces
 from embedding_principle.networks import Layer, Network, flatten
 
@@ -55,6 +56,37 @@ def _without(network: Network, position: int) -> Network:
     widths, activations = list(network.widths), list(network.activations)
     del widths[position + 1], activations[position]
     return Network(tuple(widths), tuple(activations))
+
+
+def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
+    """(n−, n0, n+) of the deeper Hessian Dφᵀ H Dφ at a lifted critical point.
+
+    Where Dφ is onto this is (n−, n0 + P′ − P, n+); otherwise H is restricted to the image of Dφ.
+
+    Args:
+        hessian: H, the shallow Hessian at the critical point, (P, P).
+        differential: Dφ at the lifted point, (P, P′), see `differential`.
+
+    Raises:
+        UnclearInertiaError: if the rank of Dφ, or the sign of an eigenvalue, is not clear.
+
+    Example:
+        >>> shallow = torch.diag(torch.tensor([-1.0, 2.0]).double())
+        >>> lifted_inertia(shallow, torch.eye(2, 5).double())
+        (1, 3, 1)
+    """
+    directions, scales, _ = torch.linalg.svd(differential, full_matrices=False)
+    threshold = RELATIVE_THRESHOLD * scales[0]
+    margin = math.sqrt(MINIMAL_GAP)
+    rank = int((scales > threshold * margin).sum())
+    if rank != int((scales > threshold / margin).sum()):
+        raise UnclearInertiaError(
+            f"the rank of the differential is not clear: a singular value of {float(scales[rank]):.2e} is within a "
+            f"factor {margin:g} of the threshold {float(threshold):.2e}"
+        )
+    image = directions[:, :rank]
+    negative, zero, positive = inertia(image.mT @ hessian @ image).counts
+    return negative, zero + differential.shape[1] - rank, positive
 
 
 def singular_lift(

@@ -12,7 +12,7 @@ from embedding_principle.depth.batch_normalization import (
     threshold_bounds,
     with_batch_norm,
 )
-from embedding_principle.depth.linearization import linear_neurons
+from embedding_principle.linearity import linear_neurons
 from embedding_principle.networks import Network
 
 N = 12

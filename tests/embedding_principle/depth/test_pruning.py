@@ -8,7 +8,6 @@ from scipy import stats
 
 from embedding_principle.activations import ACTIVATIONS, identity, leaky_relu, relu, tanh
 from embedding_principle.depth.lifting import Insertion, lift, violations
-from embedding_principle.depth.linearization import linearization_index
 from embedding_principle.depth.pruning import (
     accuracy,
     affine_fit,
@@ -18,6 +17,7 @@ from embedding_principle.depth.pruning import (
     prune,
     prune_by_least_squares,
 )
+from embedding_principle.linearity import linearization_index
 from embedding_principle.networks import Network
 
 LIFTABLE = [activation for activation in ACTIVATIONS.values() if activation.pieces]

@@ -22,8 +22,8 @@ import torch
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.depth.lifting import Insertion, deepened, lift
-from embedding_principle.hessians import hessian
 from embedding_principle.networks import Layer, Network, flatten
 from embedding_principle.risks import Risk
 

@@ -53,7 +53,7 @@ def _levels(normals: Tensor, centre: Tensor, particles: int, generator: Generato
     while levels[-1] > 0:
         passing, fittest = _entry(normals, centre, u).topk(math.ceil(_SURVIVING * particles), largest=False)
         levels.append(max(passing[-1].item(), 0.0))
-        u = _sweep(normals + levels[-1] * centre, _copied(u, fittest, generator), generator)
+        u = _hit_and_run(normals + levels[-1] * centre, _copied(u, fittest, generator), generator)
     return levels[1:]
 
 
@@ -66,7 +66,7 @@ def _log_estimate(normals: Tensor, centre: Tensor, levels: list[float], particle
             return -math.inf
         log_measure += math.log(len(inside) / particles)
         if tau > 0:
-            u = _sweep(normals + tau * centre, _copied(u, inside, generator), generator)
+            u = _hit_and_run(normals + tau * centre, _copied(u, inside, generator), generator)
     return log_measure
 
 
@@ -87,7 +87,7 @@ def _copied(u: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
     return u[:, order.repeat(math.ceil(u.shape[1] / len(order)))[: u.shape[1]]]
 
 
-def _sweep(normals: Tensor, u: Tensor, generator: Generator) -> Tensor:
+def _hit_and_run(normals: Tensor, u: Tensor, generator: Generator) -> Tensor:
     """One hit-and-run move of every particle (a column of u) along each axis of a random orthonormal frame."""
     dimension, particles = u.shape
     noise = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)

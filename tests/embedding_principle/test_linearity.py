@@ -5,7 +5,7 @@ from scipy import stats
 
 from embedding_principle.activations import elu, hard_tanh, leaky_relu, relu, tanh
 from embedding_principle.depth.lifting import Insertion, lift, occupied_pieces
-from embedding_principle.depth.linearization import (
+from embedding_principle.linearity import (
     linear_fraction,
     linear_neurons,
     linearization_index,

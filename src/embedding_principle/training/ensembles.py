@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from embedding_principle.backpropagation import Backpropagation
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
+from embedding_principle.training.backpropagation import Backpropagation
 
 Observer = Callable[[Tensor], Tensor]
 

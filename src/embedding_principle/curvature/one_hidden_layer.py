@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from embedding_principle.curvature.passes import Passes, blocks_of_passes, outer
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
-from embedding_principle.sweeps import Sweep, outer, sweeps
 
 
 @dataclass(frozen=True)
-class ShallowParts:
+class HessianParts:
     """The two parts of the Hessian H = J Jᵀ + residual.
 
     Attributes:
@@ -30,26 +30,26 @@ class ShallowParts:
     blocks: Tensor
 
 
-def is_shallow(network: Network) -> bool:
+def has_one_hidden_layer(network: Network) -> bool:
     """Whether this module applies: one hidden layer, scalar output, no batch normalization.
 
     Example:
         >>> from embedding_principle.activations import tanh
-        >>> is_shallow(Network.uniform((3, 4, 1), tanh)), is_shallow(Network.uniform((3, 4, 2), tanh))
-        (True, False)
+        >>> [has_one_hidden_layer(Network.uniform(widths, tanh)) for widths in ((3, 4, 1), (3, 4, 2))]
+        [True, False]
     """
     return network.depth == 2 and network.widths[-1] == 1 and network.batch_norm_epsilon is None
 
 
-def shallow_parts(part: Sweep) -> ShallowParts:
-    """Both parts from a sweep; sweeps over blocks of the samples give summands of H.
+def hessian_parts(part: Passes) -> HessianParts:
+    """Both parts from both passes; passes over blocks of the samples give summands of H.
 
     Example:
         >>> from embedding_principle.activations import tanh
-        >>> from embedding_principle.sweeps import sweep
+        >>> from embedding_principle.curvature.passes import passes_over
         >>> x = torch.ones(5, 2).double()
         >>> risk = Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1])
-        >>> parts = shallow_parts(sweep(risk, torch.zeros(1, 13).double()))
+        >>> parts = hessian_parts(passes_over(risk, torch.zeros(1, 13).double()))
         >>> parts.jacobian.shape, parts.blocks.shape
         (torch.Size([1, 13, 5]), torch.Size([1, 3, 4, 4]))
     """
@@ -66,7 +66,7 @@ def shallow_parts(part: Sweep) -> ShallowParts:
     bent = part.bends[0] @ outer(inputs, inputs).mT
     blocks[..., :-1, :-1] = bent.view(count, width, fan_in + 1, fan_in + 1)
     blocks[..., -1, :-1] = blocks[..., :-1, -1] = (part.deltas[1] * slopes) @ inputs.mT
-    return ShallowParts(jacobian, blocks)
+    return HessianParts(jacobian, blocks)
 
 
 def neurons(network: Network) -> Tensor:
@@ -83,14 +83,14 @@ def neurons(network: Network) -> Tensor:
     return torch.cat([incoming, width * inputs + i, width * inputs + width + i], dim=1)
 
 
-def shallow_hessian(risk: Risk, theta: Tensor) -> Tensor:
+def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P), exactly symmetric.
 
     Example:
         >>> from embedding_principle.activations import identity
         >>> x = torch.tensor([[-1.0], [1.0]]).double()
         >>> risk = Risk(Network.uniform((1, 1, 1), identity), x, x)
-        >>> shallow_hessian(risk, torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double())
+        >>> one_hidden_layer_hessian(risk, torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double())
         tensor([[[2., 0., 2., 0.],
                  [0., 2., 0., 2.],
                  [2., 0., 2., 0.],
@@ -98,9 +98,9 @@ def shallow_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """
     own = neurons(risk.network)
     matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, sums in sweeps(risk, theta, units=theta.shape[-1]):
+    for rows, sums in blocks_of_passes(risk, theta, units=theta.shape[-1]):
         total = torch.zeros_like(matrix[rows])
-        for part in map(shallow_parts, sums):
+        for part in map(hessian_parts, sums):
             total.baddbmm_(part.jacobian, part.jacobian.mT)
             total[:, own.unsqueeze(2), own.unsqueeze(1)] += part.blocks
         torch.add(total, total.mT, out=matrix[rows]).div_(2)  # a matrix product rounds J Jᵀ unsymmetrically

@@ -1,5 +1,7 @@
 """The inertia of lifted critical points: Sylvester's law where Dφ is onto, interlacing where it is not."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from embedding_principle.activations import elu, hard_tanh, leaky_relu, relu, selu, tanh
-from embedding_principle.depth.degeneracy import differential, singular_lift
-from embedding_principle.depth.lifting import Insertion, lift, violations
-from embedding_principle.hessians import differentiated_hessian, hessian, inertia
-from embedding_principle.inertias import lifted_inertia
+from embedding_principle.critical_points import CriticalPoints, search
+from embedding_principle.curvature.hessian import differentiated_hessian, hessian
+from embedding_principle.curvature.inertia import UnclearInertiaError, inertia
+from embedding_principle.depth.degeneracy import differential, lifted_inertia, singular_lift
+from embedding_principle.depth.lifting import Insertion, collapse, lift, occupied_pieces, violations
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
@@ -162,3 +165,47 @@ def test_the_differential_is_refused_where_a_neuron_leaves_its_piece() -> None:
     network, x = Network((1, 1, 1), (relu,)), torch.tensor([[-1.0], [1.0]]).double()
     with pytest.raises(ValueError, match="position 0 is not linear"):
         differential(network, torch.tensor([1.0, 0.5, 2.0, -1.0]).double(), x, [0])
+
+
+@pytest.fixture(scope="module")
+def wave() -> Risk:
+    """A one-dimensional problem whose minima for narrow tanh networks are finite."""
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64)[:, None]
+    return Risk(Network.uniform((1, 2, 1), tanh), x, torch.sin(2 * x) + 0.3 * x)
+
+
+@pytest.fixture(scope="module")
+def found(wave: Risk) -> CriticalPoints:
+    starts = wave.network.initial(torch.Generator().manual_seed(0), scale=1.0, bias_scale=1.0, batch=(40,))
+    return search(wave, starts)
+
+
+@pytest.mark.parametrize("activation", [relu, leaky_relu()], ids=lambda activation: activation.name)
+@pytest.mark.parametrize(("position", "width"), [(0, 1), (1, 2), (1, 4)])
+def test_lifted_inertia_is_that_of_the_deeper_hessian(
+    wave: Risk, found: CriticalPoints, position: int, width: int, activation: object
+) -> None:
+    insertion = Insertion(position, width, activation)
+    for index in found.distinct():
+        theta = found.theta[index]
+        lifted = lift(wave.network, theta, wave.inputs, [insertion], generator=torch.Generator().manual_seed(1))
+        pieces = occupied_pieces(lifted.network, lifted.theta, wave.inputs, position)
+        below = partial(collapse, lifted.network, position=position, slope=pieces.slope, intercept=pieces.intercept)
+        differential = torch.func.jacrev(below)(lifted.theta)
+        counts = lifted_inertia(hessian(wave, theta), differential)
+        assert counts == inertia(hessian(wave.on(lifted.network), lifted.theta)).counts
+        negative, zero, positive = inertia(hessian(wave, theta)).counts
+        added = lifted.network.n_parameters - wave.network.n_parameters
+        assert counts == (negative, zero + added, positive)
+
+
+def test_lifted_inertia_restricts_to_the_image_where_the_differential_is_not_onto() -> None:
+    shallow = torch.diag(torch.tensor([-1.0, 2.0, 3.0]).double())
+    differential = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]).double()
+    assert lifted_inertia(shallow, differential) == (0, 1, 1)
+    assert inertia(differential.T @ shallow @ differential).counts == (0, 1, 1)
+
+
+def test_lifted_inertia_refuses_an_unclear_rank() -> None:
+    with pytest.raises(UnclearInertiaError, match="the rank of the differential is not clear"):
+        lifted_inertia(torch.eye(2).double(), torch.diag(torch.tensor([1.0, 1e-9]).double()))

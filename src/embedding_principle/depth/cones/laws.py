@@ -1,7 +1,7 @@
 """Closed forms for the measure p_n of the cone of admissible neurons, K_S = {(a, c) : a·f_i + c > 0, i = 1..n}.
 
 p_n is the chance that a neuron with standard normal (a, c) ∈ R^{D+1}, or a ∈ R^D where there is no bias, keeps all n
-features f_i ∈ R^D inside ReLU's affine piece. `embedding_principle.depth.cones` measures it for given features;
+features f_i ∈ R^D inside ReLU's affine piece. `embedding_principle.depth.cones.measure` measures it for given features;
 the laws here hold in the mean over random features, or in the limit n → ∞.
 """
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_principle.activations import gelu, tanh
-from embedding_principle.hessians import hessian
+from embedding_principle.curvature.extreme import extreme_eigenvalues, hessian_vector_product
+from embedding_principle.curvature.hessian import hessian
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk, cross_entropy, squared_error
-from embedding_principle.spectra import extreme_eigenvalues, hessian_vector_product
 
 generators = st.integers(0, 2**31).map(lambda seed: torch.Generator().manual_seed(seed))
 

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_principle.activations import Activation, elu, hard_tanh, identity, leaky_relu, relu, selu, tanh
+from embedding_principle.curvature.hessian import differentiated_hessian, hessian
+from embedding_principle.curvature.inertia import inertia
 from embedding_principle.depth.lifting import Insertion, lift
-from embedding_principle.depth.strict_saddles import (
+from embedding_principle.depth.spare_neurons import (
     NoSpareNeuronError,
     SpareNeuronLift,
     backpropagated,
@@ -18,7 +20,6 @@ from embedding_principle.depth.strict_saddles import (
     spare_neuron_lift,
     with_spare_neuron,
 )
-from embedding_principle.hessians import differentiated_hessian, hessian, inertia
 from embedding_principle.networks import Network
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
 

@@ -1,23 +1,26 @@
-"""The inertia (n−, n0, n+) from the structure of a Hessian, without its eigenvalues.
+"""The inertia (n−, n0, n+) of a Hessian: from its eigenvalues, or without them from its structure.
 
-One hidden layer: H = J Jᵀ + B with a block-diagonal B (see `shallow`). For a shift s, H − sI is a Schur complement of
-M = [[B − sI, J], [Jᵀ, −I]], and so is −I − Jᵀ(B − sI)⁻¹J, which has only as many rows as there are samples. Inertia is
-additive over Schur complements (Haynsworth 1968), so the small one tells the signs of the large one.
-
-Lifted points: H_deep = Dφᵀ H Dφ, where φ maps deeper parameters to shallow ones, so Sylvester's law of inertia applies.
+One hidden layer: H = J Jᵀ + B with a block-diagonal B (see `one_hidden_layer`). For a shift s, H − sI is a Schur
+complement of M = [[B − sI, J], [Jᵀ, −I]], and so is −I − Jᵀ(B − sI)⁻¹J, which has only as many rows as there are
+samples. Inertia is additive over Schur complements (Haynsworth 1968): the small one tells the signs of the large one.
 """
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from embedding_principle.hessians import MINIMAL_GAP, RELATIVE_THRESHOLD, UnclearInertiaError, inertia
+from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, hessian_parts, neurons
+from embedding_principle.curvature.passes import passes_over
 from embedding_principle.risks import Risk
-from embedding_principle.shallow import is_shallow, neurons, shallow_parts
-from embedding_principle.sweeps import sweep
 
 Counts = tuple[int, int, int]
+
+# Eigenvalues of a Hessian assembled in float64 carry errors of a few P · ε · ‖H‖, below 1e-12 · ‖H‖ for P < 1e3;
+# 1e-9 stands three decades above that noise.
+RELATIVE_THRESHOLD = 1e-9
+MINIMAL_GAP = 100.0
 
 # An eigen-direction of B is eliminated if its eigenvalue is farther than this from the shift, relative to the squared
 # norm of its row of J; otherwise it stays in the bordered matrix. So each term of the Schur complement is below 100,
@@ -26,7 +29,72 @@ Counts = tuple[int, int, int]
 _ELIMINATED = 1e-2
 
 
-def shallow_inertia(risk: Risk, theta: Tensor) -> Counts:
+class UnclearInertiaError(ValueError):
+    """An eigenvalue stands too near the zero threshold for its sign to be told."""
+
+
+@dataclass(frozen=True)
+class Inertia:
+    """The numbers of negative, zero and positive eigenvalues of a symmetric matrix, and how clear they are.
+
+    Attributes:
+        negative: n−, eigenvalues below −threshold.
+        zero: n0, eigenvalues of modulus at most the threshold.
+        positive: n+, eigenvalues above the threshold.
+        threshold: the absolute threshold that was used.
+        gap: smallest modulus above the threshold over the largest one below it (or over the rounding error of the
+            eigenvalues, where that is larger); infinite when all eigenvalues are zero.
+        eigenvalues: all of them in increasing order, (P,).
+    """
+
+    negative: int
+    zero: int
+    positive: int
+    threshold: float = field(compare=False)
+    gap: float = field(compare=False)
+    eigenvalues: Tensor = field(compare=False, repr=False)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """(n−, n0, n+)."""
+        return self.negative, self.zero, self.positive
+
+
+def inertia(
+    matrix: Tensor, *, relative_threshold: float = RELATIVE_THRESHOLD, minimal_gap: float = MINIMAL_GAP
+) -> Inertia:
+    """The inertia of a symmetric matrix (P, P), by eigenvalues.
+
+    An eigenvalue counts as zero when its modulus is at most relative_threshold · max |λ|.
+
+    Raises:
+        UnclearInertiaError: if the gap around the threshold is smaller than `minimal_gap`.
+        ValueError: if the matrix has entries that are not finite.
+
+    Example:
+        >>> inertia(torch.diag(torch.tensor([-2.0, 0.0, 1.0, 3.0]).double())).counts
+        (1, 1, 2)
+    """
+    if not torch.isfinite(matrix).all():
+        raise ValueError("inertia: the matrix has entries that are not finite")
+    eigenvalues = torch.linalg.eigvalsh(matrix)
+    moduli = eigenvalues.abs()
+    largest = float(moduli.max())
+    threshold = relative_threshold * largest
+    noise = len(matrix) * torch.finfo(matrix.dtype).eps * largest
+    below = max([noise, *moduli[moduli <= threshold].tolist()])
+    above = moduli[moduli > threshold]
+    gap = float(above.min()) / below if len(above) else float("inf")
+    if gap < minimal_gap:
+        raise UnclearInertiaError(
+            f"the sign of an eigenvalue is not clear: {float(above.min()):.2e} is only {gap:.1f} times {below:.2e} "
+            f"(zero threshold {threshold:.2e}); polish the point further or give another relative_threshold"
+        )
+    negative, positive = int((eigenvalues < -threshold).sum()), int((eigenvalues > threshold).sum())
+    return Inertia(negative, len(matrix) - negative - positive, positive, threshold, gap, eigenvalues)
+
+
+def one_hidden_layer_inertia(risk: Risk, theta: Tensor) -> Counts:
     """(n−, n0, n+) of ∇²R_S(θ) for one hidden layer and a scalar output, in O(n² P) operations.
 
     An eigenvalue counts as zero when its modulus is at most 1e-9 (‖J Jᵀ‖ + ‖B‖), a bound on ‖H‖. It pays where there
@@ -47,11 +115,11 @@ def shallow_inertia(risk: Risk, theta: Tensor) -> Counts:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-        >>> shallow_inertia(Risk(Network.uniform((1, 2, 1), tanh), x, x + 1), torch.zeros(7).double())
+        >>> one_hidden_layer_inertia(Risk(Network.uniform((1, 2, 1), tanh), x, x + 1), torch.zeros(7).double())
         (2, 2, 3)
     """
-    if not is_shallow(risk.network):
-        raise ValueError(f"shallow_inertia: needs widths (m_0, m_1, 1), no batch norm; got {risk.network.widths}")
+    if not has_one_hidden_layer(risk.network):
+        raise ValueError(f"risk: needs widths (m_0, m_1, 1) and no batch normalization, got {risk.network.widths}")
     if theta.shape != (risk.network.n_parameters,):
         raise ValueError(f"theta: expected shape ({risk.network.n_parameters},), got {tuple(theta.shape)}")
     residual, jacobian = _diagonalized(risk, theta.detach())
@@ -69,11 +137,11 @@ def shallow_inertia(risk: Risk, theta: Tensor) -> Counts:
 
 def _diagonalized(risk: Risk, theta: Tensor) -> tuple[Tensor, Tensor]:
     """The eigenvalues of B (P,) and J (P, n) in the basis of its eigenvectors, for H over the bound on its norm."""
-    parts = shallow_parts(sweep(risk, theta[None]))
+    parts = hessian_parts(passes_over(risk, theta[None]))
     jacobian, blocks = parts.jacobian[0], parts.blocks[0]
     gram = jacobian.mT @ jacobian
     if not (torch.isfinite(gram).all() and torch.isfinite(blocks).all()):
-        raise ValueError("shallow_inertia: the derivatives at theta are not finite")
+        raise ValueError("one_hidden_layer_inertia: the derivatives at theta are not finite")
     values, vectors = torch.linalg.eigh(blocks)
     rotated = vectors.mT @ jacobian[neurons(risk.network)]
     bound = torch.linalg.eigvalsh(gram)[-1] + values.abs().max()
@@ -104,34 +172,3 @@ def _negative(matrix: Tensor) -> int:
     factors, pivots = torch.linalg.ldl_factor(matrix)
     paired = pivots < 0  # a block of D of size two has one eigenvalue of each sign
     return int((factors.diagonal()[~paired] < 0).sum()) + int(paired.sum()) // 2
-
-
-def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
-    """(n−, n0, n+) of the deeper Hessian Dφᵀ H Dφ at a lifted critical point.
-
-    Where Dφ is onto this is (n−, n0 + P′ − P, n+); otherwise H is restricted to the image of Dφ.
-
-    Args:
-        hessian: H, the shallow Hessian at the critical point, (P, P).
-        differential: Dφ at the lifted point, (P, P′), φ being `depth.lifting.collapse`.
-
-    Raises:
-        UnclearInertiaError: if the rank of Dφ, or the sign of an eigenvalue, is not clear.
-
-    Example:
-        >>> shallow = torch.diag(torch.tensor([-1.0, 2.0]).double())
-        >>> lifted_inertia(shallow, torch.eye(2, 5).double())
-        (1, 3, 1)
-    """
-    directions, scales, _ = torch.linalg.svd(differential, full_matrices=False)
-    threshold = RELATIVE_THRESHOLD * scales[0]
-    margin = math.sqrt(MINIMAL_GAP)
-    rank = int((scales > threshold * margin).sum())
-    if rank != int((scales > threshold / margin).sum()):
-        raise UnclearInertiaError(
-            f"the rank of the differential is not clear: a singular value of {float(scales[rank]):.2e} is within a "
-            f"factor {margin:g} of the threshold {float(threshold):.2e}"
-        )
-    image = directions[:, :rank]
-    negative, zero, positive = inertia(image.mT @ hessian @ image).counts
-    return negative, zero + differential.shape[1] - rank, positive

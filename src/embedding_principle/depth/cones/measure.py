@@ -3,11 +3,11 @@
 A ReLU neuron (a, c) inserted after features f_1, …, f_n acts as the identity on the training set exactly when
 (a, c) lies in the open convex cone K_S = {(a, c) : a·f_i + c > 0 ∀i} (layer linearization of Bai et al.,
 arXiv:2205.13283). Its measure under N(0, I) is the chance that a random neuron is admissible;
-`embedding_principle.depth.cone_laws` has what is known of it in closed form. It is found here
+`embedding_principle.depth.cones.laws` has what is known of it in closed form. It is found here
 
 * exactly when the normals span at most three dimensions (angles),
-* by minimax tilting when the irredundant normals are linearly independent (`embedding_principle.depth.tilting`),
-* by multilevel splitting otherwise (`embedding_principle.depth.splitting`).
+* by minimax tilting when the irredundant normals are linearly independent (`embedding_principle.depth.cones.tilting`),
+* by multilevel splitting otherwise (`embedding_principle.depth.cones.multilevel`).
 """
 
 import math
@@ -20,7 +20,7 @@ from scipy import optimize
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from embedding_principle.depth import splitting, tilting
+from embedding_principle.depth.cones import multilevel, tilting
 from embedding_principle.risks import check_data
 
 Array = NDArray[np.float64]
@@ -91,7 +91,7 @@ def gaussian_measure(
     if n == rank:
         logs = tilting.log_estimates(facets, points=points, runs=runs, generator=generator)
         return _pooled(logs, "minimax tilting")
-    logs = splitting.log_estimates(facets, centre, particles=particles, runs=runs, generator=generator)
+    logs = multilevel.log_estimates(facets, centre, particles=particles, runs=runs, generator=generator)
     return _pooled(logs, "multilevel splitting")
 
 

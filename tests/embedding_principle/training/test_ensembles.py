@@ -8,10 +8,10 @@ from torch import nn
 
 from embedding_principle import training
 from embedding_principle.activations import ACTIVATIONS, tanh
-from embedding_principle.backpropagation import Backpropagation
 from embedding_principle.networks import Network
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
-from embedding_principle.training import Adam, GradientDescent, Training, ensemble, log_grid, train
+from embedding_principle.training.backpropagation import Backpropagation
+from embedding_principle.training.ensembles import Adam, GradientDescent, Training, ensemble, log_grid, train
 
 
 def generator(seed: int) -> torch.Generator:

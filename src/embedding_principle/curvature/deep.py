@@ -12,7 +12,7 @@ the second term only for l < m and q not the constant feature. Each sum is one m
 nearly all work is done at the speed of matrix multiplication. The book's appendix on the Hessian derives it.
 
 Arrays are laid out (S, units, …, n): a batch of S networks first, the samples last. The pair of layers is called
-(low, high) and counted from 0, as in `sweeps`.
+(low, high) and counted from 0, as in `passes`.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from embedding_principle.curvature.passes import OPERAND, Passes, blocks_of_passes, outer
 from embedding_principle.risks import Risk
-from embedding_principle.sweeps import OPERAND, Sweep, outer, sweeps
 
 Tangents = dict[int, Tensor]
 
@@ -39,7 +39,7 @@ def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """
     widths = risk.network.widths
     matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, parts in sweeps(risk, theta, units=max((width + 1) ** 2 for width in widths)):
+    for rows, parts in blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in widths)):
         sums = _Sums(widths)
         for part in parts:
             sums.add(part)
@@ -47,7 +47,7 @@ def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
     return matrix
 
 
-def _tangents(part: Sweep, low: int) -> tuple[Tangents, Tangents]:
+def _tangents(part: Passes, low: int) -> tuple[Tangents, Tangents]:
     """dz[m]/dz[low], (S, m_m, m_low, n), for all m > low, and df[m]/dz[low] for hidden m > low."""
     before, after = Tangents(), Tangents()
     for m in range(low + 1, len(part.weights)):
@@ -59,7 +59,7 @@ def _tangents(part: Sweep, low: int) -> tuple[Tangents, Tangents]:
     return before, after
 
 
-def _preactivation_hessians(part: Sweep, low: int, tangents: Tangents) -> Iterator[tuple[int, Tensor]]:
+def _preactivation_hessians(part: Passes, low: int, tangents: Tangents) -> Iterator[tuple[int, Tensor]]:
     """(m, G[m, low]) for m from the output down to low, each (S, m_m, m_low, n)."""
     last = len(part.weights) - 1
     if low == last:
@@ -100,7 +100,7 @@ class _Sums:
         self.widths = widths
         self.products: dict[tuple[int, int, str], Tensor] = {}
 
-    def add(self, part: Sweep) -> None:
+    def add(self, part: Passes) -> None:
         """Add the share of some of the samples."""
         for low in range(len(part.weights)):
             before, after = _tangents(part, low)
@@ -110,13 +110,13 @@ class _Sums:
                 else:
                     self._add_cross(part, low, high, hessian, after.get(high - 1))
 
-    def _add_diagonal(self, part: Sweep, layer: int, hessian: Tensor) -> None:
+    def _add_diagonal(self, part: Passes, layer: int, hessian: Tensor) -> None:
         features, width = part.features[layer], hessian.shape[1]
         (p, i, _), (j, q, _) = _triangle(width), _triangle(features.shape[1])
         products = features.index_select(1, j).mul_(features.index_select(1, q))
         self._add_product((layer, layer, "G"), hessian.flatten(1, 2).index_select(1, p * width + i), products)
 
-    def _add_cross(self, part: Sweep, low: int, high: int, hessian: Tensor, tangent: Tensor | None) -> None:
+    def _add_cross(self, part: Passes, low: int, high: int, hessian: Tensor, tangent: Tensor | None) -> None:
         below, delta = part.features[low], part.deltas[high]
         self._add_product((low, high, "G"), hessian.flatten(1, 2), outer(below, part.features[high]))
         if tangent is None:  # T[low, low] is diagonal, of slopes: only q = i

@@ -5,9 +5,9 @@ import torch
 
 from embedding_principle.activations import identity, tanh
 from embedding_principle.networks import Network
-from embedding_principle.plateaus import encounters, plateau_observers, plateaus
 from embedding_principle.risks import Risk
-from embedding_principle.training import GradientDescent, Training, ensemble, log_grid, train
+from embedding_principle.training.ensembles import GradientDescent, Training, ensemble, log_grid, train
+from embedding_principle.training.plateaus import encounters, plateau_observers, plateaus
 
 STEPS = log_grid(10_000, 20)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from embedding_principle.depth.linearization import linearization_index
+from embedding_principle.linearity import linearization_index
 from embedding_principle.risks import Risk
-from embedding_principle.training import Observer, Training
+from embedding_principle.training.ensembles import Observer, Training
 
 FIRST_STEP = 10  # before it neighbouring whole steps lie so far apart in log t that the slope is coarse
 
@@ -114,7 +114,7 @@ def encounters(
     Example:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
-        >>> from embedding_principle.training import GradientDescent, train
+        >>> from embedding_principle.training.ensembles import GradientDescent, train
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
         >>> risk = Risk(Network.uniform((1, 1, 1), tanh), x, x**3)
         >>> start, observers = torch.zeros(1, 4).double(), plateau_observers(risk)

@@ -20,7 +20,7 @@ _FEWEST_SAMPLES = 128
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Passes:
     """What the two passes leave behind; R is the risk, so derivatives carry its factor 1/n.
 
     Attributes:
@@ -40,14 +40,15 @@ class Sweep:
     curvature: Tensor
 
 
-def sweep(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Sweep:
+def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Passes:
     """Both passes over some of the samples for θ (S, P).
 
     Example:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
         >>> x = torch.ones(5, 2).double()
-        >>> sweep(Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1]), torch.zeros(4, 13).double()).deltas[0].shape
+        >>> risk = Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1])
+        >>> passes_over(risk, torch.zeros(4, 13).double()).deltas[0].shape
         torch.Size([4, 3, 5])
     """
     n, activations, layers = len(risk.inputs), risk.network.activations, risk.network.layers(theta)
@@ -63,15 +64,15 @@ def sweep(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Sweep:
         deltas.insert(0, slopes[hidden] * pulled)
         bends.insert(0, activations[hidden].second(preactivations[hidden]).mul_(pulled))
     curvature = risk.loss.curvature(output, risk.targets[samples]).movedim(-3, -1) / n
-    return Sweep([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
+    return Passes([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
 
 
 def _augmented(features: Tensor) -> Tensor:
     return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
 
 
-def sweeps(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, Iterator[Sweep]]]:
-    """Sweeps over blocks of networks and, within each, over blocks of samples.
+def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, Iterator[Passes]]]:
+    """Passes over blocks of networks and, within each, over blocks of samples.
 
     Args:
         risk: the empirical risk.
@@ -79,12 +80,12 @@ def sweeps(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, It
         units: rows that the largest operand has for each network and sample; it sets the size of the blocks.
 
     Yields:
-        The rows of θ in a block, and the sweeps over the blocks of samples.
+        The rows of θ in a block, and the passes over the blocks of samples.
 
     Example:
         >>> from embedding_principle.networks import Network
         >>> x = torch.ones(300, 1).double()
-        >>> blocks = sweeps(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double(), units=OPERAND)
+        >>> blocks = blocks_of_passes(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double(), units=OPERAND)
         >>> [[part.deltas[0].shape[-1] for part in parts] for rows, parts in blocks]
         [[128, 128, 44]]
     """
@@ -94,7 +95,7 @@ def sweeps(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, It
     for first in range(0, len(theta), networks):
         rows = slice(first, first + networks)
         block = theta[rows]
-        yield rows, (sweep(risk, block, slice(start, start + samples)) for start in range(0, n, samples))
+        yield rows, (passes_over(risk, block, slice(start, start + samples)) for start in range(0, n, samples))
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

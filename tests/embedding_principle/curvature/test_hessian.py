@@ -1,4 +1,4 @@
-"""The Hessian against differentiation, closed forms and finite differences; its inertia against congruences."""
+"""The Hessian against differentiation, closed forms and finite differences."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_principle.activations import ACTIVATIONS, identity, tanh
-from embedding_principle.closed_form import closed_form_hessian
-from embedding_principle.hessians import UnclearInertiaError, differentiated_hessian, hessian, inertia
+from embedding_principle.curvature.deep import closed_form_hessian
+from embedding_principle.curvature.hessian import differentiated_hessian, hessian
+from embedding_principle.curvature.one_hidden_layer import one_hidden_layer_hessian
 from embedding_principle.networks import Network
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
-from embedding_principle.shallow import shallow_hessian
 
 # Sums of a few hundred products of float64 numbers, each rounded to 1.1e-16: the largest difference that 120 random
 # architectures showed was 1.3e-15 of the largest entry.
@@ -125,7 +125,7 @@ def test_blocks_of_samples_and_of_networks_add_up(widths: tuple[int, ...]) -> No
 def test_the_two_closed_forms_agree(inputs: int, width: int, name: str, generator: torch.Generator) -> None:
     risk = random_risk(Network.uniform((inputs, width, 1), ACTIVATIONS[name]), generator, n=9)
     theta = random_theta(risk.network, generator, (4,))
-    assert_near(shallow_hessian(risk, theta), closed_form_hessian(risk, theta))
+    assert_near(one_hidden_layer_hessian(risk, theta), closed_form_hessian(risk, theta))
 
 
 @given(widths=st.lists(st.integers(1, 4), min_size=3, max_size=4), generator=generators)
@@ -143,31 +143,3 @@ def test_carries_no_graph() -> None:
     generator = torch.Generator().manual_seed(0)
     risk = random_risk(Network.uniform((1, 2, 1), tanh), generator, n=3)
     assert not hessian(risk, random_theta(risk.network, generator).requires_grad_(True)).requires_grad
-
-
-@given(negative=st.integers(0, 4), zero=st.integers(0, 4), positive=st.integers(0, 4), generator=generators)
-def test_inertia_is_invariant_under_congruence(
-    negative: int, zero: int, positive: int, generator: torch.Generator
-) -> None:
-    """Sylvester's law: In(SᵀDS) = In(D) for invertible S; here S is orthogonal times a positive diagonal."""
-    size = negative + zero + positive
-    signs = torch.tensor([-1.0] * negative + [0.0] * zero + [1.0] * positive).double()
-    orthogonal = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
-    mixed = orthogonal * (0.5 + torch.rand(size, generator=generator, dtype=torch.float64))
-    if size:
-        assert inertia(mixed.mT @ torch.diag(signs) @ mixed).counts == (negative, zero, positive)
-
-
-def test_inertia_refuses_an_eigenvalue_between_zero_and_not_zero() -> None:
-    with pytest.raises(UnclearInertiaError, match="the sign of an eigenvalue is not clear"):
-        inertia(torch.diag(torch.tensor([1.0, 2e-9, 0.9e-9]).double()))
-
-
-def test_inertia_refuses_entries_that_are_not_finite() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        inertia(torch.tensor([[torch.nan]]).double())
-
-
-def test_inertia_of_zero_is_all_zero() -> None:
-    found = inertia(torch.zeros(3, 3).double())
-    assert (found.counts, found.gap) == ((0, 3, 0), float("inf"))

@@ -1,0 +1,1 @@
+"""Second derivatives of the risk: Hessians, their inertia and their extreme eigenvalues."""

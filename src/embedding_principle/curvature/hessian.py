@@ -1,0 +1,48 @@
+"""The Hessian of the empirical risk."""
+
+import torch
+from torch import Tensor
+
+from embedding_principle.curvature.deep import closed_form_hessian
+from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
+from embedding_principle.risks import Risk
+
+
+def hessian(risk: Risk, theta: Tensor) -> Tensor:
+    """∇²R_S(θ), (..., P, P), exactly symmetric.
+
+    In closed form (see `deep` and, for one hidden layer and a scalar output, `one_hidden_layer`); with batch
+    normalization by automatic differentiation. At a kink of σ it is the Hessian of the smooth part.
+
+    Args:
+        risk: the empirical risk.
+        theta: θ, (..., P) float64.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> hessian(Risk(Network((1, 1)), x, x), torch.zeros(2).double())
+        tensor([[2., 0.],
+                [0., 2.]], dtype=torch.float64)
+    """
+    flat = theta.detach().reshape(-1, theta.shape[-1])
+    if risk.network.batch_norm_epsilon is not None:
+        matrix = differentiated_hessian(risk, flat)
+    elif has_one_hidden_layer(risk.network):
+        matrix = one_hidden_layer_hessian(risk, flat)
+    else:
+        matrix = closed_form_hessian(risk, flat)
+    return matrix.view(*theta.shape, theta.shape[-1])
+
+
+def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
+    """∇²R_S(θ) for θ (S, P) by automatic differentiation: any network, but many times slower.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> differentiated_hessian(Risk(Network((1, 1)), x, x), torch.zeros(5, 2).double()).shape
+        torch.Size([5, 2, 2])
+    """
+    matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
+    return (matrix + matrix.mT) / 2
