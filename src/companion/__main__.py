@@ -1,4 +1,4 @@
-"""``python -m companion run | sweep | status | claims | build``: execute, check and render the book."""
+"""``python -m companion run | sweep | status | claims | build | page | new``: execute, check and render the book."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from companion.chapters import Chapter, ProjectError, choose_chapters, find_root
+from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
 from companion.cluster import ClusterError, connect
 from companion.execution import Outcome, parse_parameters, run_chapters, state_of
-from companion.ledger import claims_table, ledger, status, status_table
+from companion.ledger import ledger, save_seconds, status
+from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
-from companion.rendering import HTML, RenderingError, render
+from companion.rendering import HTML, RenderingError, render, render_page
 from companion.sweeps import draw_figure, read_sweep, table_of, write_table
+from companion.tables import claims_table, status_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,12 +62,17 @@ def sweep_command(root: Path, options: argparse.Namespace) -> int:
     print(f"{sum(outcome.executed for outcome in outcomes)} of {len(sets)} parameter sets executed")
     print(f"claims: {_counts(outcomes)}")
     print("\n".join(_shown(root, path) for path in written))
-    return _complain(root, [outcome for outcome in outcomes if not outcome.finished])
+    return _complain(root, [outcome for outcome in outcomes if outcome.error])
 
 
 def status_command(root: Path, options: argparse.Namespace) -> int:
     """``status``: fresh, stale, failed or missing, and the seconds each chapter took."""
-    print(status_table(status(root)))
+    entries = status(root)
+    print(status_table(entries))
+    for entry in entries:
+        print("".join(f"{entry.chapter}: {problem}\n" for problem in entry.problems), end="")
+    if options.save_seconds:
+        print(_shown(root, save_seconds(root)))
     return 0
 
 
@@ -74,8 +81,9 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
     old = [chapter.name for chapter in choose_chapters(root, []) if state_of(chapter) != "fresh"]
     if old:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
-    entries = ledger(root)
-    print(json.dumps(entries, indent=2, allow_nan=False, ensure_ascii=False) if options.json else claims_table(entries))
+    claims = ledger(root)
+    records = [claim.as_json() for claim in claims]
+    print(json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False) if options.json else claims_table(claims))
     return 0
 
 
@@ -88,6 +96,20 @@ def build_command(root: Path, options: argparse.Namespace) -> int:
     print("rendered the book" if render(root) else "the pages are up to date")
     index = root / HTML / "index.html"
     print(f"\n{claims_table(ledger(root))}\n\nOpen {_shown(root, index)} ({index.as_uri()})")
+    return 0
+
+
+def page_command(root: Path, options: argparse.Namespace) -> int:
+    """``page``: render one page as a draft, and say where it is."""
+    page, complaints = render_page(root, find_page(root, options.page))
+    print(complaints + "\n" * bool(complaints) + f"Open {_shown(root, page)} ({page.as_uri()})")
+    return 0
+
+
+def new_command(root: Path, options: argparse.Namespace) -> int:
+    """``new``: write the frame of a chapter, and say what is to be filled in."""
+    path = new_chapter(root, options.name, options.title)
+    print(f"wrote {_shown(root, path)} and listed it in _toc.yml\n{NEXT_STEPS.format(name=options.name)}")
     return 0
 
 
@@ -118,17 +140,17 @@ def _name(outcome: Outcome) -> str:
 
 
 def _verdict(outcome: Outcome) -> str:
-    return _counts([outcome]) if outcome.finished and (outcome.parameters or not outcome.problems) else "FAILED"
+    return "FAILED" if outcome.failed else _counts([outcome])
 
 
 def _counts(outcomes: list[Outcome]) -> str:
-    counts = Counter(claim["verdict"] for outcome in outcomes for claim in outcome.claims)
+    counts = Counter(claim.verdict for outcome in outcomes for claim in outcome.claims)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no claims"
 
 
 def _summary(root: Path, outcomes: list[Outcome]) -> int:
     """Say in a few lines what was executed and what failed; returns the exit status."""
-    failed = [outcome for outcome in outcomes if outcome.problems]
+    failed = [outcome for outcome in outcomes if outcome.failed]
     executed = sum(outcome.executed for outcome in outcomes)
     print(f"{executed} of {len(outcomes)} chapters executed, {len(failed)} failed")
     return _complain(root, failed)
@@ -138,7 +160,7 @@ def _complain(root: Path, failed: list[Outcome]) -> int:
     """Say why chapters failed; returns the exit status."""
     for outcome in failed:
         print(f"\n{_name(outcome)} failed; see {_shown(root, outcome.copy)}", file=sys.stderr)
-        for problem in outcome.problems:
+        for problem in [outcome.error] if outcome.error else outcome.problems:
             print(f"  {problem}", file=sys.stderr)
     return 1 if failed else 0
 
@@ -172,15 +194,25 @@ def _parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="execute chapters with many parameter sets, and collect their claims")
     sweep.add_argument("file", metavar="FILE", help="YAML: for each chapter a grid or a list of parameter sets")
     show = commands.add_parser("status", help="fresh, stale, failed or missing, and the time each chapter took")
+    show.add_argument(
+        "--save-seconds", action="store_true", help="keep these times in benchmarks/seconds.json, for fresh clones"
+    )
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
     build = commands.add_parser("build", help="run, then render the book")
+    page = commands.add_parser("page", help="render one page as a draft, without executing anything")
+    page.add_argument("page", metavar="PAGE", help="path below book/ without suffix, as depth/lifting")
+    new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
+    new.add_argument("name", metavar="PART/NAME", help="as width/splitting")
+    new.add_argument("--title", help="the chapter's title (default: from its name)")
     for command, function in [
         (run, run_command),
         (sweep, sweep_command),
         (show, status_command),
         (claims, claims_command),
         (build, build_command),
+        (page, page_command),
+        (new, new_command),
     ]:
         command.set_defaults(command=function)
     for command in (run, sweep, build):

@@ -1,8 +1,7 @@
 """The chapters of the book: what ``_toc.yml`` lists, and what each chapter's outputs depend on.
 
-A chapter's outputs depend on its code cells, on the modules of ``src`` that these import (directly or not), on
-the data, on the versions of the packages and on the parameters. The digest of these inputs decides whether an
-executed copy is still good. Nothing here knows which module reads data: they count for every chapter.
+A chapter's outputs depend on its code cells, on the files that :mod:`companion.inputs` finds and on the parameters. The
+digest of these inputs decides whether an executed copy is still good.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Any
 
 import nbformat
 import yaml
-from IPython.core.inputtransformer2 import TransformerManager
 
-from companion.claims import VERDICTS
+from companion.claims import Declaration
+from companion.declarations import declarations_in
+from companion.inputs import file_record, input_files
 
-NO_DATA = {".md", ".py"}  # beside the data lie their description and the script that fetched them
 DEFAULT_TIMEOUT = 600
 
 
@@ -79,30 +78,22 @@ class Chapter:
         """The code cells in order."""
         return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
 
-    @property
-    def declared_claims(self) -> dict[str, str]:
-        """Claim id → verdict, as the notebook's metadata ``companion: {claims: ...}`` declares them.
+    @cached_property
+    def declarations(self) -> dict[str, Declaration]:
+        """The claims that the prose declares, by id.
 
         Raises:
-            ProjectError: when a declared verdict is none of the three that a chapter may declare.
+            ProjectError: when a declaration cannot be used.
         """
-        claims = dict(self._settings.get("claims", {}))
-        for name, verdict in claims.items():
-            if verdict not in VERDICTS:
-                raise ProjectError(
-                    f"{self.path}: metadata declares claim {name} as {verdict!r}; choose {', '.join(VERDICTS)}"
-                )
-        return claims
+        try:
+            return declarations_in(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
+        except ValueError as error:
+            raise ProjectError(f"{self.path}: {error}") from error
 
     @property
     def timeout(self) -> int:
         """Seconds that one cell may take."""
         return int(self._settings.get("timeout", DEFAULT_TIMEOUT))
-
-    @property
-    def expected_seconds(self) -> int:
-        """About how long the chapter takes, for the order of a run: nothing else depends on it."""
-        return int(self._settings.get("expected_seconds", 0))
 
     @property
     def _settings(self) -> Mapping[str, Any]:
@@ -126,27 +117,9 @@ class Chapter:
         except (ValueError, SyntaxError) as error:
             raise ProjectError(f"{self.path}: a default in the parameters cell is no literal: {error}") from error
 
-    def sources(self) -> set[Path]:
-        """Files below ``src`` that the code cells reach by imports, relative to the root."""
-        transform = TransformerManager().transform_cell  # turns magics into Python that parses
-        pending = {
-            path for cell in self.code_cells for path in imported_files(transform(cell.source), self.root / "src")
-        }
-        reached: set[Path] = set()
-        while pending:
-            path = pending.pop()
-            reached.add(path)
-            package = path.relative_to(self.root / "src").with_suffix("").parts[:-1]
-            pending |= set(imported_files(path.read_text(), self.root / "src", package)) - reached
-        return {path.relative_to(self.root) for path in reached}
-
     def input_files(self) -> list[Path]:
         """Files beside the notebook that its outputs depend on, relative to the root."""
-        data = (path.relative_to(self.root) for path in (self.root / "data").rglob("*") if path.is_file())
-        files = self.sources() | {path for path in data if path.suffix not in NO_DATA}
-        if (self.root / "constraints.txt").is_file():
-            files.add(Path("constraints.txt"))
-        return sorted(files)
+        return input_files(self.root, [cell.source for cell in self.code_cells])
 
     @cached_property
     def input_record(self) -> bytes:
@@ -157,21 +130,15 @@ class Chapter:
 def inputs_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     """SHA-256 over everything that the chapter's outputs depend on; its prose is not part of it.
 
-    Cell ids count, because outputs find their cell by id, and so do the declared claims, because a copy is
-    good only when it records them.
+    Cell ids count, because outputs find their cell by id. The declared claims do not: they are prose, and what was
+    measured is judged by them when it is read.
     """
     digest = hashlib.sha256()
     cells = [(cell.get("id"), cell.source) for cell in chapter.code_cells]
-    head = [cells, chapter.declared_claims, dict(parameters or {})]
+    head = [cells, dict(parameters or {})]
     digest.update(json.dumps(head, sort_keys=True, default=repr).encode())
     digest.update(chapter.input_record)
     return digest.hexdigest()
-
-
-def file_record(root: Path, paths: Iterable[Path]) -> bytes:
-    """Names and SHA-256 of files (relative to ``root``), so that no two sets of files look alike."""
-    digests = ((path.as_posix(), hashlib.sha256((root / path).read_bytes()).hexdigest()) for path in paths)
-    return "".join(f"{name}\0{digest}\n" for name, digest in digests).encode()
 
 
 def find_chapters(root: Path) -> list[Chapter]:
@@ -197,6 +164,22 @@ def choose_chapters(root: Path, names: Iterable[str]) -> list[Chapter]:
     chapters = find_chapters(root)
     chosen = [_choose(chapters, name) for name in names]
     return list({chapter.path: chapter for chapter in chosen}.values()) or chapters
+
+
+def find_page(root: Path, name: str) -> Path:
+    """The file of a page, relative to the root, whether `_toc.yml` lists it or not.
+
+    Args:
+        root: directory of the project.
+        name: its path without suffix relative to ``book/``.
+
+    Raises:
+        ProjectError: when there is no such file.
+    """
+    for candidate in (Path("book", f"{name}{suffix}") for suffix in (".ipynb", ".md")):
+        if (root / candidate).is_file():
+            return candidate
+    raise ProjectError(f"no page {name!r}: there is neither book/{name}.ipynb nor book/{name}.md")
 
 
 def _choose(chapters: list[Chapter], name: str) -> Chapter:
@@ -225,37 +208,3 @@ def _page(root: Path, entry: str) -> Path:
         if (root / candidate).is_file():
             return Path(candidate)
     raise ProjectError(f"_toc.yml lists {entry!r}, but there is no such file in {root}")
-
-
-def imported_files(code: str, src: Path, package: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Files below ``src`` that Python code imports directly, inside functions too.
-
-    Args:
-        code: Python source. What does not parse imports nothing: it cannot run either, and running says why.
-        src: directory of the packages.
-        package: the package that the code belongs to, for relative imports.
-    """
-    try:
-        tree = ast.parse(code)
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
-        for module in _imported_modules(node, package):
-            yield from _module_files(src, module)
-
-
-def _imported_modules(node: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Dotted names that an import statement may load; ``from a import b`` may load module ``a.b``."""
-    if isinstance(node, ast.Import):
-        yield from (tuple(alias.name.split(".")) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        base = package[: len(package) - node.level + 1] if node.level else ()
-        base += tuple(node.module.split(".")) if node.module else ()
-        yield from ((*base, alias.name) for alias in node.names)
-
-
-def _module_files(src: Path, module: tuple[str, ...]) -> Iterator[Path]:
-    """The files that run when a module is imported: its packages' and its own."""
-    for depth in range(1, len(module) + 1):
-        path = src.joinpath(*module[:depth])
-        yield from (file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file())

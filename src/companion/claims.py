@@ -1,191 +1,273 @@
-r"""Claims: what a chapter measures, the bound it must meet, and the control that must not meet it.
+r"""Claims: what a chapter declares in its prose, what its code measures, and the verdict that follows from both.
 
-A chapter states each of its results as a :class:`Claim` and shows it with :func:`record`. The output holds
-the claim box for the reader and the same record as JSON for the ledger and the tests, so that the number in
-the page, in the table of claims and in the assertion is one number. This module imports neither myst_nb nor
-torch: a notebook that uses it opens wherever IPython does.
+A :class:`Declaration` holds what can be said before anything runs: the sentence, its source, the bound, and the control
+that must miss the bound. The code adds two numbers. A :class:`Claim` joins them; its verdict is computed when it is
+asked for, so that a page, the ledger and a test can only tell the same, and a change of prose executes nothing. This
+module imports the standard library alone: a notebook that measures claims opens wherever Python does.
 """
 
 from __future__ import annotations
 
-import html
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from IPython.display import display
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
-CLAIM_MIME = "application/vnd.companion.claim+json"
-GLUE_PREFIX = "application/papermill.record/"
-VERDICTS = ("reproduced", "conditional", "not reproduced")
-RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
+from typing import Any
 
 Number = int | float
 
-
-@dataclass(frozen=True)
-class Control:
-    """The measurement of a claim repeated on an object that must turn its verdict around.
-
-    For a claim that is expected to hold this is a deliberately broken object, which must miss the bound by
-    at least ``factor``: reach ``factor * bound`` for ``<=``, stay below ``bound / factor`` for ``>=``, and
-    differ by at least ``factor`` for the exact counts of ``==``, where the bound may be zero and a ratio says
-    nothing. For a claim that is expected *not* to hold it is an object known to show the effect, which must
-    meet the bound: without it, a measurement that cannot see the effect would pass for its absence.
-
-    Args:
-        description: what was changed, in words.
-        measured: the same quantity as the claim's, on the changed object.
-        factor: how clearly one side must miss the bound; above 1 for ``<=`` and ``>=``, at least 1 for ``==``.
-
-    Raises:
-        ValueError: when a text is empty, a number is not one, or the factor separates nothing.
-    """
-
-    description: str
-    measured: Number
-    factor: Number
-
-    def __post_init__(self) -> None:
-        _require_text("control", "description", self.description)
-        for name in ("measured", "factor"):
-            object.__setattr__(self, name, as_number(f"control: {name}", getattr(self, name)))
-        if not (math.isfinite(self.factor) and self.factor >= 1):
-            raise ValueError(f"control: factor must be a finite number of at least 1, not {self.factor}")
+VERDICTS = ("reproduced", "conditional", "not reproduced")
+RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
+# The statements that the book examines, by part: depth, beyond the papers, width, both together, certificates, reading.
+_LAST_ROWS = {"D": 10, "N": 8, "W": 8, "X": 1, "C": 5, "R": 1}
+ROWS = tuple(f"{part}{i}" for part, last in _LAST_ROWS.items() for i in range(part != "D", last + 1))
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One result: statement, source, measured value, bound, and the control that must turn it around.
+class Declaration:
+    """What a chapter says of a claim before anything is measured.
+
+    The control is the same measurement on an object that must turn the verdict around. For a claim that is expected to
+    hold this is a deliberately broken object, which must miss the bound by at least ``factor``: reach
+    ``factor * bound`` for ``<=``, stay below ``bound / factor`` for ``>=``, and differ by at least ``factor`` for the
+    exact counts of ``==``, where the bound may be zero and a ratio says nothing. For a claim that is expected *not* to
+    hold it is an object known to show the effect, which must meet the bound: without it, a measurement that cannot see
+    the effect would pass for its absence.
 
     Args:
-        id: unique in the book; also the name under which ``{glue:text}`` finds the measured value.
-        row: number of the statement in the list of statements (``D2``, ``W1``, ``C``).
-        statement: one sentence; LaTeX between dollar signs.
-        source: the paper and its theorem, or "this book".
-        measured: a number; scalars of numpy and torch are cast.
+        id: the row it belongs to, a dash and a word: ``D1-output``.
+        title: its name for people.
+        statement: one sentence in MyST Markdown; it may hold ``{glue:text}`` and the book's macros, but no HTML.
         relation: ``<=``, ``>=`` or, for counts, ``==``.
-        bound: what ``measured`` is compared with; finite, and positive unless the relation is ``==``.
-        control: see :class:`Control`.
-        conditions: under which the claim holds; its verdict is then "conditional".
-        expected: "reproduced" or "not reproduced".
-        certificate: path of a proof by ball arithmetic, relative to the project.
+        bound: what the measured value is compared with; finite, and positive unless the relation is ``==``.
+        control: what was changed for the control, in words (MyST).
+        factor: how clearly one side must miss the bound; above 1 for ``<=`` and ``>=``, at least 1 for ``==``.
+        source: paper and theorem, or "this book" and the label of its proof (MyST).
+        verdict: what is expected: "reproduced", "conditional" or "not reproduced".
+        conditions: under which the claim holds (MyST); a conditional claim has some, a reproduced one none.
 
     Raises:
-        ValueError: naming the claim and the field that is wrong.
+        ValueError: naming the claim and the field that is wrong, or why the claim could not fail.
 
     Example:
-        >>> shifted = Control("one weight moved by 1e-3", measured=2e-3, factor=1e3)
-        >>> claim = Claim(id="D1-output", row="D1", statement="Outputs are equal.", source="Bai2024",
-        ...               measured=3e-16, relation="<=", bound=1e-12, control=shifted)
-        >>> claim.verdict, claim.flipped
-        ('reproduced', True)
+        >>> Declaration("D1-output", "Outputs are preserved", "Outputs are equal.", "<=", 1e-12, "one weight moved",
+        ...             1e3, "this book").row
+        'D1'
     """
 
     id: str
-    row: str
+    title: str
     statement: str
-    source: str
-    measured: Number
     relation: str
     bound: Number
-    control: Control
+    control: str
+    factor: Number
+    source: str
+    verdict: str = "reproduced"
     conditions: str | None = None
-    expected: str = "reproduced"
-    certificate: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.id):
-            raise ValueError(f"claim {self.id!r}: id must be letters, digits, '.', '_' and '-' only")
-        for name in ("row", "statement", "source"):
-            _require_text(f"claim {self.id}", name, getattr(self, name))
-        if self.conditions is not None:
-            _require_text(f"claim {self.id}", "conditions", self.conditions)
-        for name in ("measured", "bound"):
-            object.__setattr__(self, name, as_number(f"claim {self.id}: {name}", getattr(self, name)))
+        if not isinstance(self.id, str) or not re.fullmatch(r"[A-Z]\d+-[a-z0-9-]+", self.id) or self.row not in ROWS:
+            raise ValueError(
+                f"claim {self.id!r}: the id must be a row ({ROWS[0]} … {ROWS[-1]}), a dash and a word in lower case, "
+                "as D1-output"
+            )
+        for name in ("title", "statement", "control", "source", "conditions"):
+            self._require_text(name, getattr(self, name))
         self._require_meaning()
+
+    @property
+    def row(self) -> str:
+        """The statement of the list of statements that the claim is about: ``D1``."""
+        return self.id.partition("-")[0]
+
+    @property
+    def printed_bound(self) -> str:
+        """Relation and bound as the book prints them: ``≤ 1e-12``."""
+        return f"{RELATIONS[self.relation]} {format_number(self.bound)}"
+
+    def _require_text(self, name: str, text: object) -> None:
+        if text is None and name == "conditions":
+            return
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"claim {self.id}: {name} must be a text, not {text!r}")
 
     def _require_meaning(self) -> None:
         """Refuse combinations that could not fail or that no number could meet."""
         where = f"claim {self.id}"
         if self.relation not in RELATIONS:
-            raise ValueError(f"{where}: relation must be one of {', '.join(RELATIONS)}, not {self.relation!r}")
-        if self.expected not in ("reproduced", "not reproduced"):
-            raise ValueError(
-                f"{where}: expected must be 'reproduced' or 'not reproduced', not {self.expected!r}; "
-                "a conditional claim says its conditions instead"
-            )
-        if not math.isfinite(self.bound):
-            raise ValueError(f"{where}: bound must be finite, not {self.bound}")
+            raise ValueError(f"{where}: the relation must be one of {', '.join(RELATIONS)}, not {self.relation!r}")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"{where}: the verdict must be one of {', '.join(VERDICTS)}, not {self.verdict!r}")
+        if (self.verdict == "conditional") != (self.conditions is not None) and self.verdict != "not reproduced":
+            raise ValueError(f"{where}: a conditional claim states its conditions, a reproduced one has none")
+        for name in ("bound", "factor"):
+            object.__setattr__(self, name, as_number(f"{where}: {name}", getattr(self, name)))
+        if not (math.isfinite(self.bound) and math.isfinite(self.factor) and self.factor >= 1):
+            raise ValueError(f"{where}: the bound must be finite, and the factor a finite number of at least 1")
         if self.relation == "==":
             if not isinstance(self.bound, int):
                 raise ValueError(f"{where}: '==' compares counts, so the bound must be an integer, not {self.bound}")
         elif self.bound <= 0:
             raise ValueError(
-                f"{where}: a control cannot miss {self.relation} {self.bound} by a factor: state a positive "
-                "bound (negate the quantity if need be), or a count with '=='"
+                f"{where}: a control cannot miss {self.relation} {self.bound} by a factor: state a positive bound "
+                "(negate the quantity if need be), or a count with '=='"
             )
-        elif self.control.factor <= 1:
-            raise ValueError(f"{where}: the control's factor must exceed 1, it is {self.control.factor}")
+        elif self.factor <= 1:
+            raise ValueError(f"{where}: the control's factor must exceed 1, it is {self.factor}")
 
-    @property
-    def flipped(self) -> bool:
-        """Whether the control comes out opposite to what is expected of the claim."""
-        if self.expected == "not reproduced":
-            return self._holds(self.control.measured)
-        return self._misses(self.control.measured)
-
-    @property
-    def verdict(self) -> str:
-        """What became of the claim: "reproduced", "conditional" or "not reproduced"; anything else is "failed"."""
-        if self.expected == "not reproduced":
-            return "not reproduced" if self._misses(self.measured) and self.flipped else "failed"
-        if not (self._holds(self.measured) and self.flipped):
-            return "failed"
-        return "conditional" if self.conditions else "reproduced"
-
-    def _holds(self, value: Number) -> bool:
-        if not math.isfinite(value):
+    def holds(self, value: Number | None) -> bool:
+        """Whether the value meets the bound; what is not a finite number meets none."""
+        if value is None or not math.isfinite(value):
             return False
         if self.relation == "==":
             return value == self.bound
         return value <= self.bound if self.relation == "<=" else value >= self.bound
 
-    def _misses(self, value: Number) -> bool:
-        """Whether ``value`` misses the bound by the control's factor; what is not a number misses nothing."""
-        if not math.isfinite(value):
+    def misses(self, value: Number | None) -> bool:
+        """Whether the value misses the bound by the factor; what is not a finite number misses nothing."""
+        if value is None or not math.isfinite(value):
             return False
-        factor = self.control.factor
         if self.relation == "==":
-            return abs(value - self.bound) >= factor
+            return abs(value - self.bound) >= self.factor
         # Divided on both sides alike, so that a value on the very edge is not decided by a product's rounding.
-        return value / self.bound >= factor if self.relation == "<=" else value / self.bound <= 1 / factor
+        return value / self.bound >= self.factor if self.relation == "<=" else value / self.bound <= 1 / self.factor
 
-    def as_record(self) -> dict[str, Any]:
-        """The claim as strict JSON: a number that is not finite becomes ``None``."""
+
+@dataclass(frozen=True)
+class Measurement:
+    """The two numbers that the code of a chapter adds to a claim; ``None`` stands for one that is not finite.
+
+    Args:
+        id: of the claim.
+        value: what was measured.
+        control: the same quantity on the object of the control.
+    """
+
+    id: str
+    value: Number | None
+    control: Number | None
+
+    @classmethod
+    def of(cls, claim: str, value: Any, control: Any) -> Measurement:
+        """From any scalars.
+
+        Raises:
+            ValueError: when one of them is not one real number.
+
+        Example:
+            >>> Measurement.of("D1-output", 3e-16, math.inf)
+            Measurement(id='D1-output', value=3e-16, control=None)
+        """
+        numbers = as_number(f"claim {claim}: value", value), as_number(f"claim {claim}: control", control)
+        return cls(claim, *(number if math.isfinite(number) else None for number in numbers))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that was declared and measured.
+
+    Args:
+        chapter: the chapter's name.
+        declared: what the prose says.
+        measurement: what the code found.
+
+    Example:
+        >>> said = Declaration("D1-output", "Outputs are preserved", "Outputs are equal.", "<=", 1e-12, "moved", 1e3,
+        ...                    "this book")
+        >>> claim = Claim("depth/lifting", said, Measurement("D1-output", 3e-16, 2e-3))
+        >>> claim.verdict, claim.flipped
+        ('reproduced', True)
+    """
+
+    chapter: str
+    declared: Declaration
+    measurement: Measurement
+
+    @property
+    def id(self) -> str:
+        """The claim's name for machines."""
+        return self.declared.id
+
+    @property
+    def measured(self) -> Number | None:
+        """The measured value."""
+        return self.measurement.value
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the control comes out opposite to what is expected of the claim."""
+        judge = self.declared.holds if self.declared.verdict == "not reproduced" else self.declared.misses
+        return judge(self.measurement.control)
+
+    @property
+    def verdict(self) -> str:
+        """What became of the claim: the expected verdict, or "failed"."""
+        judge = self.declared.misses if self.declared.verdict == "not reproduced" else self.declared.holds
+        return self.declared.verdict if judge(self.measured) and self.flipped else "failed"
+
+    @property
+    def bound(self) -> str:
+        """Relation and bound as the book prints them."""
+        return self.declared.printed_bound
+
+    @property
+    def control(self) -> str:
+        """The control's value and what it did, as the book prints them."""
+        return f"{format_number(self.measurement.control)} ({'flips' if self.flipped else 'does not flip'})"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, fit for strict JSON: ``control`` holds description, factor, measured and flipped."""
+        said = self.declared
         return {
-            "id": self.id,
-            "row": self.row,
-            "statement": self.statement,
-            "source": self.source,
-            "measured": _finite(self.measured),
-            "relation": self.relation,
-            "bound": self.bound,
+            "id": said.id,
+            "row": said.row,
+            "title": said.title,
+            "chapter": self.chapter,
+            "statement": said.statement,
+            "source": said.source,
+            "conditions": said.conditions,
+            "measured": self.measured,
+            "relation": said.relation,
+            "bound": said.bound,
+            "expected": said.verdict,
             "verdict": self.verdict,
             "control": {
-                "description": self.control.description,
-                "measured": _finite(self.control.measured),
-                "factor": self.control.factor,
+                "description": said.control,
+                "factor": said.factor,
+                "measured": self.measurement.control,
                 "flipped": self.flipped,
             },
-            "conditions": self.conditions,
-            "certificate": self.certificate,
         }
+
+
+def join(
+    chapter: str, declared: Mapping[str, Declaration], measurements: list[Measurement]
+) -> tuple[list[Claim], list[str]]:
+    """The claims of a chapter in the order of the prose, and what keeps them from being as declared.
+
+    Args:
+        chapter: its name.
+        declared: by id, from the prose.
+        measurements: from the outputs.
+
+    Returns:
+        The claims that are declared and measured, and a problem for each that is only one of the two, is measured more
+        than once, or has another verdict than expected.
+    """
+    ids = [measurement.id for measurement in measurements]
+    problems = [f"claim {name} is declared but not measured" for name in declared if name not in ids]
+    problems += [f"claim {name} is measured but not declared" for name in dict.fromkeys(ids) if name not in declared]
+    problems += [f"claim {name} is measured more than once" for name in dict.fromkeys(ids) if ids.count(name) > 1]
+    found = {measurement.id: measurement for measurement in measurements}
+    claims = [Claim(chapter, said, found[name]) for name, said in declared.items() if name in found]
+    problems += [
+        f"claim {claim.id} is {claim.verdict}, expected {claim.declared.verdict}: measured "
+        f"{format_number(claim.measured)}, bound {claim.bound}, control {claim.control}"
+        for claim in claims
+        if claim.verdict != claim.declared.verdict
+    ]
+    return claims, problems
 
 
 def as_number(what: str, value: Any) -> Number:
@@ -199,7 +281,7 @@ def as_number(what: str, value: Any) -> Number:
         ValueError: when it is not one real number.
 
     Example:
-        >>> as_number("measured", 2)
+        >>> as_number("value", 2)
         2
     """
     if hasattr(value, "item"):
@@ -222,99 +304,3 @@ def format_number(value: Number | None) -> str:
     if value is None:
         return "not finite"
     return str(value) if isinstance(value, int) else f"{value:.3g}"
-
-
-def record(claim: Claim) -> None:
-    """Show the claim box and leave the claim's record in the notebook.
-
-    A failed verdict is shown, not raised: a reader who changes a parameter must see what fails. The measured
-    value, the bound and the control's value are glued under the claim's id, ``<id>-bound`` and ``<id>-control``.
-    """
-    bundle = {"text/html": as_html(claim), "text/plain": as_text(claim), CLAIM_MIME: claim.as_record()}
-    display(bundle, raw=True)
-    glue(claim.id, claim.measured)
-    glue(f"{claim.id}-bound", claim.bound)
-    glue(f"{claim.id}-control", claim.control.measured)
-
-
-def glue(name: str, value: Any) -> None:
-    """Make a number or a short text available to ``{glue:text}`` without showing it here.
-
-    Args:
-        name: without a colon, which separates the format: ``{glue:text}`name:.1e```.
-        value: a number (scalars of numpy and torch are cast) or a text.
-
-    Raises:
-        ValueError: when the name has a colon or the value is neither a number nor a text.
-    """
-    if not name or ":" in name:
-        raise ValueError(f"glue: {name!r} is no name for a value: it must not be empty or hold a colon")
-    if not isinstance(value, str):
-        value = as_number(f"glue: {name}", value)
-    # myst_nb strips the prefix and reads the text back as a Python literal before it formats it.
-    bundle = {f"{GLUE_PREFIX}text/plain": repr(value)}
-    display(bundle, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}})
-
-
-def read_claims(notebook_path: str | Path) -> list[dict[str, Any]]:
-    """The claims recorded in an executed notebook, in their order there."""
-    import nbformat  # takes seconds to import: not in the chapters, which record claims and read none
-
-    return claims_of(nbformat.read(notebook_path, as_version=4))
-
-
-def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
-    """The claims recorded in the outputs of a notebook that is already read."""
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return [output.data[CLAIM_MIME] for output in outputs if CLAIM_MIME in output.get("data", {})]
-
-
-def as_text(claim: Claim) -> str:
-    """The claim box for a terminal."""
-    lines = [f"Claim {claim.id}: {claim.verdict}", claim.statement]
-    return "\n".join([*lines, *(f"  {name}: {text}" for name, text in _facts(claim))])
-
-
-def as_html(claim: Claim) -> str:
-    """The claim box for a page: a labelled group with a header, the statement and a list of facts."""
-    facts = "".join(
-        f'<div class="claim-fact"><dt>{name}</dt><dd>{_escape(text)}</dd></div>' for name, text in _facts(claim)
-    )
-    kind = claim.verdict.replace(" ", "-")
-    # MathJax skips raw HTML in a page of Sphinx unless an element asks for it by class.
-    return (
-        f'<div class="claim claim-{kind} mathjax_process" id="claim-{claim.id}" role="group"'
-        f' aria-label="Claim {claim.id}, {claim.verdict}">'
-        f'<p class="claim-header"><span class="claim-title">Claim {claim.id}</span>'
-        f' <span class="claim-verdict">{claim.verdict}</span></p>'
-        f'<p class="claim-statement">{_escape(claim.statement)}</p>'
-        f'<dl class="claim-facts">{facts}</dl></div>'
-    )
-
-
-def _facts(claim: Claim) -> list[tuple[str, str]]:
-    flips = "flips" if claim.flipped else "does not flip"
-    control = f"{claim.control.description}: {format_number(claim.control.measured)} ({flips})"
-    facts = [
-        ("Source", claim.source),
-        ("Measured", format_number(claim.measured)),
-        ("Bound", f"{RELATIONS[claim.relation]} {format_number(claim.bound)}"),
-        ("Control", control),
-    ]
-    optional = [("Conditions", claim.conditions), ("Certificate", claim.certificate)]
-    return facts + [(name, text) for name, text in optional if text]
-
-
-def _escape(text: str) -> str:
-    r"""Escape for HTML, with ``$...$`` as ``\(...\)``, which both Sphinx's and JupyterLab's MathJax know."""
-    with_formulas = re.sub(r"(?<!\\)\$(.+?)(?<!\\)\$", r"\\(\1\\)", html.escape(text))
-    return with_formulas.replace(r"\$", "$")
-
-
-def _finite(value: Number) -> Number | None:
-    return value if math.isfinite(value) else None
-
-
-def _require_text(where: str, name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {name} must be a text, not {value!r}")

@@ -52,21 +52,16 @@ class DaskCluster:
         self._bundle = client.submit(bytes, bundle(chapters), key=f"bundle-{uuid.uuid4().hex}")
         self._spread_bundle()
 
-    def execute(
-        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
-    ) -> tuple[list[str], dict[str, Any]]:
+    def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> notebooks.Execution:
         """Execute the notebook on a worker.
 
         Raises:
             ClusterError: the scheduler is gone, or a worker has no papermill or other versions.
         """
-        content, problems, noted = self._result(self._submit(chapter, dict(parameters)))
-        if "seconds" not in noted:
-            differing = ", ".join(notebooks.differing_versions(noted["versions"], self._versions))
-            raise ClusterError(f"a worker has {differing}: install the same versions there, those of constraints.txt")
+        content, execution = self._result(self._submit(chapter, dict(parameters)))
         if content is not None:
             output.write_bytes(content)
-        return problems, noted
+        return execution
 
     def cancel(self) -> None:
         """Forget what is on its way; workers end the notebook that they are executing, and take no other."""
@@ -95,21 +90,25 @@ class DaskCluster:
             key=f"{chapter.name}-{uuid.uuid4().hex}",
         )
 
-    def _result(self, future: Future) -> tuple[bytes | None, list[str], dict[str, Any]]:
+    def _result(self, future: Future) -> tuple[bytes | None, notebooks.Execution]:
         from distributed import CancelledError, KilledWorker
 
         try:
-            result: tuple[bytes | None, list[str], dict[str, Any]] = future.result()
+            content, noted = future.result()
         except KilledWorker as error:
-            problem = f"its worker died (tries: {error.allowed_failures + 1}; out of memory?)"
-            return None, [problem], {"seconds": 0.0}
+            died = f"its worker died (tries: {error.allowed_failures + 1}; out of memory?)"
+            return None, notebooks.Execution(died, 0.0, "", {}, "")
+        except notebooks.OtherVersionsError as error:
+            raise ClusterError(
+                f"a worker has {error}: install the same versions there, those of constraints.txt"
+            ) from error
         except CancelledError as error:
             raise ClusterError(LOST) from error
         except Exception as error:
             raise ClusterError(
                 f"a worker cannot execute notebooks: {error}; install the packages of constraints.txt there"
             ) from error
-        return result
+        return content, notebooks.Execution(**noted)
 
 
 @contextmanager

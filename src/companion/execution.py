@@ -1,14 +1,15 @@
 """Executing chapters: one kernel each, here or on a cluster, and a copy that is replaced only by a better one.
 
 The executed copy of a chapter is what the tests assert and what the book shows. It is written beside its place
-and moved there only when the chapter ran to its end and recorded exactly the claims it declares, so whatever
-interrupts a run leaves the last good copy. A failed run is kept next to it for inspection. With parameters of the
-reader's own, a chapter that ran to its end is finished, whatever became of its claims: that is the result.
+and moved there only when the chapter ran to its end, so whatever interrupts a run leaves the last good copy. A failed
+run is kept next to it for inspection. What was measured is judged by the chapter's declarations whenever a copy is
+read: a copy is good as long as its inputs are, and a claim that is not as declared is a problem of the present prose.
 """
 
 from __future__ import annotations
 
-import fcntl
+import dataclasses
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -21,13 +22,16 @@ from weakref import WeakSet
 
 import nbformat
 import yaml
+from filelock import FileLock
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
-from companion.claims import claims_of, format_number
-from companion.notebooks import execute_notebook, search_path
+from companion.claims import Claim, join
+from companion.measuring import measurements_of
+from companion.notebooks import Execution, execute_notebook, search_path
 
 # One thread a kernel: results do not depend on the number of cores, and small matrices are slower on two.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+SECONDS = Path("benchmarks/seconds.json")
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,29 @@ class Outcome:
         chapter: the chapter.
         parameters: values that differed from the defaults.
         executed: whether it was executed now; a fresh copy is not executed again.
-        finished: whether it ran to its end.
+        error: why it did not run to its end; ``None`` when it did.
         seconds: time of the execution that made the copy.
-        problems: why it failed, or which of its claims came out otherwise than declared.
+        problems: which of its claims are not as declared.
         copy: the executed notebook, or the failed one.
-        claims: the claims that it recorded.
+        claims: the claims that are declared and measured.
     """
 
     chapter: Chapter
     parameters: Mapping[str, Any]
     executed: bool
-    finished: bool
+    error: str | None
     seconds: float
     problems: tuple[str, ...]
     copy: Path
-    claims: tuple[dict[str, Any], ...]
+    claims: tuple[Claim, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not run to its end or, with the book's own parameters, a claim is not as declared.
+
+        With parameters of the reader's own the verdicts are the result, whatever they are.
+        """
+        return self.error is not None or (bool(self.problems) and not self.parameters)
 
 
 class Engine(Protocol):
@@ -62,10 +74,8 @@ class Engine(Protocol):
     def capacity(self) -> int:
         """How many notebooks at a time."""
 
-    def execute(
-        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
-    ) -> tuple[list[str], dict[str, Any]]:
-        """Execute into ``output``; returns what went wrong, and the provenance."""
+    def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> Execution:
+        """Execute into ``output``."""
 
     def cancel(self) -> None:
         """Give up what is being executed, so that the threads that wait for it go on."""
@@ -82,9 +92,7 @@ class LocalKernels:
         self.capacity = capacity
         self._managers: WeakSet[Any] = WeakSet()
 
-    def execute(
-        self, chapter: Chapter, parameters: Mapping[str, Any], output: Path
-    ) -> tuple[list[str], dict[str, Any]]:
+    def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> Execution:
         """Execute the notebook where it is, with the project's ``src``."""
         return execute_notebook(
             chapter.root / chapter.path,
@@ -184,13 +192,18 @@ def run_chapters(
         workers: kernels at a time on this machine.
         engine: where to execute instead.
         force: execute fresh chapters too.
+
+    Raises:
+        ProjectError: before anything runs, when a declaration of one of the chapters cannot be used.
     """
     if not chapters:
         return
+    for chapter in chapters:
+        _ = chapter.declarations
     engine = engine or LocalKernels(min(workers, len(chapters)))
     stop = Event()
     work = zip(chapters, parameters or [{}] * len(chapters), strict=True)
-    longest_first = sorted(work, key=lambda item: -item[0].expected_seconds)
+    longest_first = sorted(work, key=lambda item: -expected_seconds(item[0]))
     with ThreadPoolExecutor(engine.capacity) as pool:
         futures = [
             pool.submit(run_chapter, chapter, values, engine=engine, force=force, stop=stop)
@@ -230,34 +243,36 @@ def run_chapter(
     target = executed_path(chapter, parameters)
     with lock(target):
         if not force and state_of(chapter, parameters) == "fresh":
-            notebook = nbformat.read(target, as_version=4)
-            claims = claims_of(notebook)
-            problems, seconds = check_claims(chapter, claims), notebook.metadata.companion.seconds
-            return Outcome(chapter, parameters, False, True, seconds, tuple(problems), target, tuple(claims))
+            claims, problems = claims_of(chapter, target)
+            seconds = stored_metadata(target)["seconds"]
+            return Outcome(chapter, parameters, False, None, seconds, tuple(problems), target, tuple(claims))
         return _execute(chapter, parameters, target, engine or LocalKernels(), stop or Event())
 
 
-def check_claims(chapter: Chapter, recorded: list[dict[str, Any]]) -> list[str]:
-    """What keeps the recorded claims from being exactly the declared ones; empty when nothing does."""
-    declared = chapter.declared_claims
-    ids = [claim["id"] for claim in recorded]
-    problems = [f"claim {name} is declared but not recorded" for name in declared if name not in ids]
-    problems += [f"claim {name} is recorded more than once" for name in sorted(set(ids)) if ids.count(name) > 1]
-    for claim in recorded:
-        name, verdict = claim["id"], claim["verdict"]
-        if name not in declared:
-            problems.append(f"claim {name} is recorded but not declared in the metadata companion.claims")
-        elif verdict != declared[name]:
-            problems.append(f"claim {name} is {verdict}, declared {declared[name]}: {_measurement(claim)}")
-    return problems
+def claims_of(chapter: Chapter, copy: Path) -> tuple[list[Claim], list[str]]:
+    """The claims of a chapter as an executed copy has them, and what keeps them from being as declared."""
+    measurements = measurements_of(nbformat.read(copy, as_version=4))
+    return join(chapter.name, chapter.declarations, measurements)
+
+
+def expected_seconds(chapter: Chapter) -> float:
+    """About how long the chapter takes: as its last execution here, else as the committed table says, else 0."""
+    here = stored_metadata(executed_path(chapter)).get("seconds")
+    return float(committed_seconds(chapter.root).get(chapter.name, 0.0) if here is None else here)
+
+
+def committed_seconds(root: Path) -> dict[str, float]:
+    """Chapter → seconds, from the table that ``status --save-seconds`` writes for the first run of a fresh clone."""
+    path = root / SECONDS
+    table: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    return table
 
 
 @contextmanager
 def lock(target: Path) -> Iterator[None]:
     """Wait for whoever else is making ``target``; the system releases the lock of a process that dies."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.stem}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(target.with_name(f".{target.stem}.lock")):
         yield
 
 
@@ -267,22 +282,21 @@ def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, engi
     inputs = inputs_digest(chapter, parameters)
     part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part.ipynb")
     try:
-        problems, noted = engine.execute(chapter, parameters, part)
+        execution = engine.execute(chapter, parameters, part)
         if stop.is_set():
             raise CancelledError
         notebook = nbformat.read(part if part.is_file() else chapter.root / chapter.path, as_version=4)
-        recorded, finished = claims_of(notebook), not problems
-        problems = problems or check_claims(chapter, recorded)
+        noted = dataclasses.asdict(execution)
         notebook.metadata["companion"] = {**notebook.metadata.get("companion", {}), "inputs": inputs, **noted}
         nbformat.write(notebook, part)
-        good = finished and (bool(parameters) or not problems)
-        copy = target if good else _failed_path(target)
+        copy = _failed_path(target) if execution.error else target
         part.replace(copy)
     finally:
         part.unlink(missing_ok=True)
-    if good:
+    if not execution.error:
         _failed_path(target).unlink(missing_ok=True)
-    return Outcome(chapter, parameters, True, finished, noted["seconds"], tuple(problems), copy, tuple(recorded))
+    claims, problems = claims_of(chapter, copy) if not execution.error else ([], [])
+    return Outcome(chapter, parameters, True, execution.error, execution.seconds, tuple(problems), copy, tuple(claims))
 
 
 def _remove_leftovers(target: Path) -> None:
@@ -297,14 +311,6 @@ def _failed_path(target: Path) -> Path:
 
 def _stored_inputs(notebook: Path) -> str | None:
     return stored_metadata(notebook).get("inputs")
-
-
-def _measurement(claim: Mapping[str, Any]) -> str:
-    control = claim["control"]
-    return (
-        f"measured {format_number(claim['measured'])}, bound {claim['relation']} {format_number(claim['bound'])}, "
-        f"control {format_number(control['measured'])} ({'flips' if control['flipped'] else 'does not flip'})"
-    )
 
 
 def _like_default(chapter: Chapter, name: str, value: Any) -> Any:

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with every common colour vision; black is kept for data.
 SHALLOW, DEEP, CONTROL, ACCENT = "#0072B2", "#D55E00", "#767676", "#009E73"
-CYCLE = (SHALLOW, DEEP, ACCENT, "#CC79A7", "#E69F00", "#56B4E9", CONTROL)
+PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
+CYCLE = (SHALLOW, DEEP, ACCENT, PURPLE, ORANGE, SKY, CONTROL)
 
 
 def use_style() -> None:

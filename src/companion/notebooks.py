@@ -15,11 +15,35 @@ import time
 import zipfile
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "papermill", "jupyter-book")
+
+
+class OtherVersionsError(Exception):
+    """This machine has other versions of packages than the results are to be made with; the message lists them."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an execution went.
+
+    Args:
+        error: why the notebook did not run to its end, in words; ``None`` when it did.
+        seconds: how long it took.
+        executed_at: when, as an ISO date.
+        versions: package → version.
+        machine: processor, cores and system.
+    """
+
+    error: str | None
+    seconds: float
+    executed_at: str
+    versions: Mapping[str, str]
+    machine: str
 
 
 def execute_notebook(
@@ -30,7 +54,7 @@ def execute_notebook(
     timeout: int,
     environment: Mapping[str, str],
     managers: Any,
-) -> tuple[list[str], dict[str, Any]]:
+) -> Execution:
     """Execute a notebook with papermill, in its own directory.
 
     Args:
@@ -40,24 +64,21 @@ def execute_notebook(
         timeout: seconds that one cell may take.
         environment: variables of the kernel beside those of this process.
         managers: a set to which the manager of the kernel is added, for a caller who may want to end it.
-
-    Returns:
-        What went wrong in words (empty when the notebook ran to its end), and the provenance: ``seconds``,
-        ``executed_at``, ``versions`` (package → version) and ``machine``.
     """
     start = time.perf_counter()
-    problems = _run_papermill(notebook, output, parameters, timeout, _kernel_manager(environment, managers))
-    return problems, {
-        "seconds": round(time.perf_counter() - start, 2),
-        "executed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": installed_versions(),
-        "machine": f"{_processor()}, {available_cores()} cores, {platform.system()}",
-    }
+    error = _run_papermill(notebook, output, parameters, timeout, _kernel_manager(environment, managers))
+    return Execution(
+        error=error,
+        seconds=round(time.perf_counter() - start, 2),
+        executed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=installed_versions(),
+        machine=f"{_processor()}, {available_cores()} cores, {platform.system()}",
+    )
 
 
 def execute_bundle(
     bundle: bytes, path: str, parameters: Mapping[str, Any], timeout: int, wanted: Mapping[str, str]
-) -> tuple[bytes | None, list[str], dict[str, Any]]:
+) -> tuple[bytes | None, dict[str, Any]]:
     """Execute a notebook that came as bytes with the files it needs, on a machine that has neither.
 
     Args:
@@ -68,22 +89,24 @@ def execute_bundle(
         wanted: package → version that the results are to be made with.
 
     Returns:
-        The executed notebook (or ``None``, when no kernel started), what went wrong, and the provenance. Where other
-        versions are installed nothing is executed, and the provenance holds these alone.
+        The executed notebook (or ``None``, when no kernel started), and the fields of the :class:`Execution`: to send
+        an object, pickle would look for its class in this package, if the machine has some version of it.
+
+    Raises:
+        OtherVersionsError: before anything runs, where other versions are installed.
     """
-    found = installed_versions()
-    if differing_versions(found, wanted):
-        return None, [], {"versions": found}
+    if differing := differing_versions(installed_versions(), wanted):
+        raise OtherVersionsError(", ".join(differing))
     with tempfile.TemporaryDirectory(prefix="bundle-") as directory:
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
             archive.extractall(directory)
         output = Path(directory, "executed.ipynb")
         # How many threads a kernel starts is up to the worker's own variables; Dask sets them to one.
         environment = {"PYTHONPATH": search_path(Path(directory))}
-        problems, noted = execute_notebook(
+        execution = execute_notebook(
             Path(directory, path), output, parameters, timeout=timeout, environment=environment, managers=set()
         )
-        return output.read_bytes() if output.is_file() else None, problems, noted
+        return output.read_bytes() if output.is_file() else None, asdict(execution)
 
 
 def search_path(root: Path) -> str:
@@ -142,7 +165,7 @@ def available_cores() -> int:
 
 def _run_papermill(
     notebook: Path, output: Path, parameters: Mapping[str, Any], timeout: int, manager: type
-) -> list[str]:
+) -> str | None:
     """Execute into ``output``; returns what went wrong in words."""
     import papermill
     from jupyter_core.utils import ensure_event_loop
@@ -167,14 +190,14 @@ def _run_papermill(
                 config=Config({"AsyncKernelManager": channel}),
             )
         except papermill.PapermillExecutionError as error:
-            return [f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"]
+            return f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
         except CellTimeoutError:
-            return [f"a cell took longer than {timeout} s (metadata companion.timeout)"]
+            return f"a cell took longer than {timeout} s (metadata companion.timeout)"
         except DeadKernelError:
-            return ["the kernel died (out of memory, or killed)"]
+            return "the kernel died (out of memory, or killed)"
         except RuntimeError as error:
-            return [f"the kernel failed: {error}"]
-    return []
+            return f"the kernel failed: {error}"
+    return None
 
 
 def _kernel_manager(environment: Mapping[str, str], managers: Any) -> type:

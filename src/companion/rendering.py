@@ -10,11 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from companion.chapters import file_record, find_chapters
+import yaml
+
+from companion.chapters import find_chapters
 from companion.execution import executed_path, lock
+from companion.inputs import file_record
 
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")
+DRAFT = Path("_build/draft")
 LOG = Path("_build/rendering.log")
 
 
@@ -43,7 +47,7 @@ def render(root: Path) -> bool:
             return False
         output = root / "_build" / "rendering"
         shutil.rmtree(output, ignore_errors=True)
-        _run_jupyter_book(root, output)
+        _run_jupyter_book(root, output, "--all", "-W", "-n", "--keep-going")
         _swap(output / "_build" / "html", root / HTML)
         shutil.rmtree(output)
         (root / STAMP).write_text(json.dumps({"inputs": digest}))
@@ -66,11 +70,52 @@ def rendering_digest(root: Path) -> str:
     return hashlib.sha256(file_record(root, shown)).hexdigest()
 
 
-def _run_jupyter_book(root: Path, output: Path) -> None:
-    options = ["--all", "-W", "-n", "--keep-going", "--path-output", str(output)]
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *options]
+def render_page(root: Path, page: Path) -> tuple[Path, str]:
+    """Render one page as a draft, with the outputs there are; nothing is executed, and the book's pages stay.
+
+    Args:
+        root: directory of the project.
+        page: the page's file, relative to the root; `_toc.yml` need not list it yet.
+
+    Returns:
+        The rendered file, and what Jupyter Book complained of, but for references to pages that are not rendered.
+
+    Raises:
+        RenderingError: when Jupyter Book fails.
+    """
+    output = root / DRAFT
+    output.mkdir(parents=True, exist_ok=True)
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    config.setdefault("sphinx", {}).setdefault("config", {})["companion_draft"] = True
+    listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
+    others = [{"file": path.with_suffix("").as_posix()} for path in _bibliographies(root) if path != page]
+    (output / "_config.yml").write_text(yaml.safe_dump(config))
+    (output / "_toc.yml").write_text(yaml.safe_dump(listed | ({"chapters": others} if others else {})))
+    options = [f"--{name}={output / f'_{name}.yml'}" for name in ("config", "toc")]
+    with lock(output):
+        _run_jupyter_book(root, output, *options)
+    complaints = _complaints((root / LOG).read_text()).splitlines()
+    elsewhere = re.compile(r"cross-reference|undefined label|unknown document|toctree|not included|term not in")
+    shown = [line for line in complaints if "WARNING" in line and not elsewhere.search(line)]
+    return output / "_build" / "html" / page.with_suffix(".html"), "\n".join(shown)
+
+
+def _bibliographies(root: Path) -> list[Path]:
+    """The pages that citations lead to."""
+    pages = (root / "book").rglob("*.md")
+    return [path.relative_to(root) for path in sorted(pages) if "{bibliography}" in path.read_text()]
+
+
+def _run_jupyter_book(root: Path, output: Path, *options: str) -> None:
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root)]
     with (root / LOG).open("w") as log:
-        failed = subprocess.run(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        failed = subprocess.run(
+            [*command, "--path-output", str(output), *options],
+            cwd=root,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
     if failed:
         raise RenderingError(f"Jupyter Book failed; from {LOG}:\n{_complaints((root / LOG).read_text())}")
 

@@ -16,12 +16,10 @@ interrupts a sweep, the next run takes it up where it was.
 
 from __future__ import annotations
 
-import csv
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -30,20 +28,15 @@ from companion.chapters import Chapter, ProjectError, choose_chapters
 from companion.claims import RELATIONS
 from companion.execution import Outcome, changed_parameters, check_parameters
 
+# Pandas, seaborn and matplotlib take seconds to import: only a sweep that was executed does.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Row = dict[str, Any]
+    from pandas import DataFrame
 
 PARAMETER = "parameters."  # before the names of parameters, so that none is taken for another column
 COLUMNS = ("claim", "measured", "relation", "bound", "verdict", "control", "seconds", "problem", "notebook")
-# Okabe and Ito's colours, and shapes for those who see none.
-MARKS = {
-    "reproduced": ("o", "#0072B2"),
-    "conditional": ("s", "#E69F00"),
-    "not reproduced": ("D", "#CC79A7"),
-    "failed": ("X", "#D55E00"),
-}
+# Shapes for those who see no colours.
+MARKERS = {"reproduced": "o", "conditional": "s", "not reproduced": "D", "failed": "X"}
 PANEL = (4.5, 3.0)  # inches
 LOGARITHMIC_FROM = 100  # ratio of the largest to the smallest value on an axis
 
@@ -88,7 +81,7 @@ def read_sweep(root: Path, file: Path) -> list[ParameterSet]:
     return list({_key(chosen.chapter, chosen.parameters): chosen for chosen in sets}.values())
 
 
-def table_of(sets: Iterable[ParameterSet], outcomes: Iterable[Outcome]) -> list[Row]:
+def table_of(sets: Iterable[ParameterSet], outcomes: Iterable[Outcome]) -> DataFrame:
     """A row for each claim of each set, and one for a set without claims.
 
     Returns:
@@ -96,46 +89,52 @@ def table_of(sets: Iterable[ParameterSet], outcomes: Iterable[Outcome]) -> list[
         ``measured``, ``relation``, ``bound``, ``verdict``, ``control`` (measured), ``seconds``, ``problem`` (why a
         set did not run to its end) and ``notebook`` (the executed copy, relative to the project).
     """
+    from pandas import DataFrame
+
     known = {_key(outcome.chapter, outcome.parameters): outcome for outcome in outcomes}
-    return [row for chosen in sets for row in _rows(chosen, known[_key(chosen.chapter, chosen.parameters)])]
+    rows = [row for chosen in sets for row in _rows(chosen, known[_key(chosen.chapter, chosen.parameters)])]
+    parameters = dict.fromkeys(name for row in rows for name in row if name.startswith(PARAMETER))
+    # Objects: a column of integers in which some row has none would become one of floats.
+    return DataFrame(rows, columns=["chapter", *parameters, *COLUMNS], dtype=object)
 
 
-def write_table(rows: Sequence[Row], path: Path) -> Path:
-    """Write the rows as CSV; what a row does not have, or was not finite, is an empty field."""
-    columns = ["chapter", *_parameters(rows), *COLUMNS]
+def write_table(table: DataFrame, path: Path) -> Path:
+    """Write the table as CSV; what a row does not have, or was not finite, is an empty field."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    table.to_csv(path, index=False)
     return path
 
 
-def draw_figure(rows: Sequence[Row], path: Path) -> Iterator[Path]:
+def draw_figure(table: DataFrame, path: Path) -> Iterator[Path]:
     """Draw measured values and bounds against each parameter that varies: a row a claim, a column a parameter.
 
     Yields:
         ``path``, once the figure is there; nothing when no claim was recorded or no parameter varies.
     """
-    panels = _panels(rows)
+    claims = table.dropna(subset=["claim"]).groupby(["chapter", "claim"], sort=False)
+    panels = [(key, rows, names) for key, rows in claims if (names := _varying(rows))]
     if not panels:
         return
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    from matplotlib import pyplot as plt
 
-    height, width = len(panels), max(map(len, panels.values()))
-    figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height), layout="constrained")
-    grid = figure.subplots(height, width, squeeze=False)
-    for axes, ((chapter, claim), names) in zip(grid, panels.items(), strict=True):
-        chosen = [row for row in rows if (row["chapter"], row["claim"]) == (chapter, claim)]
-        for axis, name in itertools.zip_longest(axes, names):
-            _draw_panel(axis, chosen, name) if name else axis.remove()
-        axes[0].set_title(f"{claim} ({chapter})", loc="left", fontsize="medium")
-        # The panels of a row show the same points; beside the last one the legend hides none of them.
-        axes[len(names) - 1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    from companion import figures
+
+    width = max(len(names) for _, _, names in panels)
     # The same sweep gives the same file (no date, and names that do not change), in which texts stay texts.
-    with rc_context({"svg.hashsalt": "companion", "svg.fonttype": "none"}):
+    with plt.rc_context({"svg.fonttype": "none"}):
+        figures.use_style()
+        figure, axes = figures.panels(width, len(panels), height=PANEL[1], width=PANEL[0] * width)
+        for i, ((chapter, claim), rows, names) in enumerate(panels):
+            beside = axes[i * width : (i + 1) * width]
+            for axis, name in itertools.zip_longest(beside, names):
+                _draw_panel(axis, rows, name) if name else axis.remove()
+            for axis in beside[: len(names) - 1]:
+                axis.legend().remove()
+            beside[0].set_title(f"{claim} ({chapter})")
+            # The panels of a row show the same points; beside the last one the legend hides none of them.
+            beside[len(names) - 1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(path, metadata={"Date": None, "Title": "Measured values and bounds of a sweep"})
+    plt.close(figure)
     yield path
 
 
@@ -187,57 +186,58 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any]) -> tuple[str, str]:
     return chapter.name, repr(sorted(parameters.items()))
 
 
-def _rows(chosen: ParameterSet, outcome: Outcome) -> Iterator[Row]:
-    head = {"chapter": chosen.chapter.name, **{PARAMETER + name: value for name, value in chosen.values.items()}}
-    tail = {
+def _rows(chosen: ParameterSet, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    shared = {
+        "chapter": chosen.chapter.name,
+        **{PARAMETER + name: value for name, value in chosen.values.items()},
         "seconds": outcome.seconds,
-        "problem": "" if outcome.finished else "; ".join(outcome.problems),
+        "problem": outcome.error,
         "notebook": outcome.copy.relative_to(chosen.chapter.root).as_posix(),
     }
     for claim in outcome.claims:
-        shown = {name: claim[name] for name in ("measured", "relation", "bound", "verdict")}
-        yield {**head, "claim": claim["id"], **shown, "control": claim["control"]["measured"], **tail}
+        yield {
+            **shared,
+            "claim": claim.id,
+            "measured": claim.measured,
+            "relation": claim.declared.relation,
+            "bound": claim.declared.bound,
+            "verdict": claim.verdict,
+            "control": claim.measurement.control,
+        }
     if not outcome.claims:
-        yield {**head, "claim": None, **tail}
+        yield shared
 
 
-def _parameters(rows: Iterable[Row]) -> list[str]:
-    """The columns that hold parameters."""
-    return list(dict.fromkeys(name for row in rows for name in row if name.startswith(PARAMETER)))
+def _varying(rows: DataFrame) -> list[str]:
+    """The columns of parameters that vary."""
+    return [name for name in rows if name.startswith(PARAMETER) and rows[name].map(repr).nunique() > 1]
 
 
-def _panels(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
-    """Chapter and claim → the parameters that vary among its rows."""
-    panels: dict[tuple[str, str], list[str]] = {}
-    for key in dict.fromkeys((row["chapter"], row["claim"]) for row in rows if row["claim"]):
-        chosen = [row for row in rows if (row["chapter"], row["claim"]) == key]
-        varying = [name for name in _parameters(chosen) if len({repr(row[name]) for row in chosen}) > 1]
-        panels |= {key: varying} if varying else {}
-    return panels
-
-
-def _draw_panel(axis: Axes, rows: Sequence[Row], name: str) -> None:
+def _draw_panel(axis: Axes, rows: DataFrame, name: str) -> None:
     """Points by verdict, their median at each value of the parameter, and the bounds."""
-    shown = [row for row in rows if row["measured"] is not None]
-    numeric = all(type(row[name]) in (int, float) for row in shown)
-    points = [(row[name] if numeric else str(row[name]), row) for row in shown]
-    for verdict, (marker, colour) in MARKS.items():
-        found = [(x, row["measured"]) for x, row in points if row["verdict"] == verdict]
-        if found:
-            axis.plot([x for x, _ in found], [y for _, y in found], marker, color=colour, label=verdict)
-    xs = sorted({x for x, _ in points}) if numeric else list(dict.fromkeys(x for x, _ in points))
-    medians = [median(row["measured"] for place, row in points if place == x) for x in xs]
-    axis.plot(xs, medians, color="#767676", zorder=1, label="median")
-    bounds = dict.fromkeys((x, row["bound"]) for x, row in points)
-    relation = RELATIONS[rows[0]["relation"]]
-    axis.plot([x for x, _ in bounds], [y for _, y in bounds], "k_", markersize=14, label=f"bound ({relation})")
+    import seaborn as sns
+
+    from companion import figures
+
+    numeric = all(type(value) in (int, float) for value in rows[name])
+    rows = rows.astype({"measured": float, "bound": float, name: float if numeric else str})
+    shown = rows.dropna(subset=["measured"])
+    place = {"x": name, "ax": axis}
+    if len(shown):
+        colours = (figures.SHALLOW, figures.ORANGE, figures.PURPLE, figures.DEEP)
+        by_verdict = {"palette": dict(zip(MARKERS, colours, strict=True)), "markers": MARKERS}
+        sns.scatterplot(shown, y="measured", hue="verdict", style="verdict", **place, **by_verdict)
+        middle = {"estimator": "median", "errorbar": None, "color": figures.CONTROL, "zorder": 1}
+        sns.lineplot(shown, y="measured", label="median", **place, **middle)
+    relation = RELATIONS[rows["relation"].iloc[0]]
+    bar = {"marker": "_", "s": 200, "linewidth": 1.5, "color": "black"}
+    sns.scatterplot(rows, y="bound", label=f"bound ({relation})", **place, **bar)
     if numeric:
-        axis.set_xscale(_scale([row[name] for row in shown]))
-    axis.set_yscale(_scale([value for row in shown for value in (row["measured"], row["bound"])]))
+        axis.set_xscale(_scale(rows[name]))
+    axis.set_yscale(_scale([*shown["measured"], *rows["bound"]]))
     lost = len(rows) - len(shown)
     axis.set(xlabel=name.removeprefix(PARAMETER), ylabel="measured" + (f" ({lost} not finite)" if lost else ""))
 
 
-def _scale(values: Sequence[float]) -> str:
-    positive = bool(values) and min(values) > 0
-    return "log" if positive and max(values) >= LOGARITHMIC_FROM * min(values) else "linear"
+def _scale(values: Collection[float]) -> str:
+    return "log" if max(values) >= LOGARITHMIC_FROM * min(values) > 0 else "linear"

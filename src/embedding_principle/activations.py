@@ -8,6 +8,7 @@ piece on the whole training set; an activation without pieces (tanh, sigmoid, so
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,33 +59,44 @@ class AffinePiece:
 class Activation:
     """An activation σ with its first two derivatives and its affine pieces.
 
+    It is a value, equal to any other of the same name and parameters: a curve of your own needs a name of its own.
+    Those of this module can be pickled, and so can networks of them.
+
     Attributes:
         name: the name by which `named` finds it.
         function: σ, elementwise.
         first: σ′ (at a kink: the derivative that torch's autograd takes).
         second: σ″ (zero at kinks: the Hessian of the smooth part).
         pieces: the affine pieces with non-zero slope, in increasing order; empty for a smooth curved σ.
+        parameters: what tells σ from others of its name, such as the slope of a leaky ReLU.
 
     Example:
         >>> relu(torch.tensor([-1.0, 2.0]))
         tensor([0., 2.])
         >>> [piece.slope for piece in leaky_relu().pieces]
         [0.01, 1.0]
+        >>> leaky_relu(0.3) == leaky_relu(0.3)
+        True
     """
 
     name: str
-    function: Elementwise = field(repr=False)
-    first: Elementwise = field(repr=False)
-    second: Elementwise = field(repr=False)
-    pieces: tuple[AffinePiece, ...] = ()
+    function: Elementwise = field(repr=False, compare=False)
+    first: Elementwise = field(repr=False, compare=False)
+    second: Elementwise = field(repr=False, compare=False)
+    pieces: tuple[AffinePiece, ...] = field(default=(), compare=False)
+    parameters: tuple[float, ...] = ()
 
     def __call__(self, z: Tensor) -> Tensor:
         """σ(z), elementwise."""
         return self.function(z)
 
 
-def _between(z: Tensor, lower: float, upper: float) -> Tensor:
-    return ((z > lower) & (z < upper)).to(z.dtype)
+def _step(z: Tensor) -> Tensor:
+    return (z > 0).to(z.dtype)
+
+
+def _leaky_step(z: Tensor, slope: float) -> Tensor:
+    return slope + (1 - slope) * _step(z)
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
@@ -101,10 +113,11 @@ def leaky_relu(slope: float = 0.01) -> Activation:
         raise ValueError(f"leaky_relu: slope {slope} is not leaky; use relu (0) or identity (1)")
     return Activation(
         "leaky_relu" if slope == 0.01 else f"leaky_relu({slope:g})",
-        lambda z: functional.leaky_relu(z, slope),
-        lambda z: slope + (1 - slope) * (z > 0).to(z.dtype),
+        partial(functional.leaky_relu, negative_slope=slope),
+        partial(_leaky_step, slope=slope),
         torch.zeros_like,
         (AffinePiece(-math.inf, 0.0, slope), AffinePiece(0.0, math.inf, 1.0)),
+        (slope,),
     )
 
 
@@ -112,23 +125,43 @@ def _negative_exponential(z: Tensor, factor: float) -> Tensor:
     return torch.where(z > 0, torch.zeros_like(z), factor * torch.exp(z.clamp(max=0)))
 
 
+def _exponential_linear_first(z: Tensor, scale: float, factor: float) -> Tensor:
+    return scale * _step(z) + _negative_exponential(z, factor)
+
+
 def _exponential_linear(name: str, scale: float, alpha: float, function: Elementwise) -> Activation:
     return Activation(
         name,
         function,
-        lambda z: scale * (z > 0).to(z.dtype) + _negative_exponential(z, scale * alpha),
-        lambda z: _negative_exponential(z, scale * alpha),
+        partial(_exponential_linear_first, scale=scale, factor=scale * alpha),
+        partial(_negative_exponential, factor=scale * alpha),
         (AffinePiece(0.0, math.inf, scale),),
     )
+
+
+def _inside_unit(z: Tensor) -> Tensor:
+    return ((z > -1) & (z < 1)).to(z.dtype)
+
+
+def _same(z: Tensor) -> Tensor:
+    return z
 
 
 def _tanh_first(z: Tensor) -> Tensor:
     return 1 - torch.tanh(z) ** 2
 
 
+def _tanh_second(z: Tensor) -> Tensor:
+    return -2 * torch.tanh(z) * _tanh_first(z)
+
+
 def _sigmoid_first(z: Tensor) -> Tensor:
     s = torch.sigmoid(z)
     return s * (1 - s)
+
+
+def _sigmoid_second(z: Tensor) -> Tensor:
+    return _sigmoid_first(z) * (1 - 2 * torch.sigmoid(z))
 
 
 def _softplus(z: Tensor) -> Tensor:
@@ -145,25 +178,19 @@ def _gelu_first(z: Tensor) -> Tensor:
     return distribution + z * _gaussian(z)
 
 
-relu = Activation(
-    "relu", torch.relu, lambda z: (z > 0).to(z.dtype), torch.zeros_like, (AffinePiece(0.0, math.inf, 1.0),)
-)
-hard_tanh = Activation(
-    "hard_tanh",
-    functional.hardtanh,
-    lambda z: _between(z, -1.0, 1.0),
-    torch.zeros_like,
-    (AffinePiece(-1.0, 1.0, 1.0),),
-)
+def _gelu_second(z: Tensor) -> Tensor:
+    return (2 - z**2) * _gaussian(z)
+
+
+relu = Activation("relu", torch.relu, _step, torch.zeros_like, (AffinePiece(0.0, math.inf, 1.0),))
+hard_tanh = Activation("hard_tanh", functional.hardtanh, _inside_unit, torch.zeros_like, (AffinePiece(-1.0, 1.0, 1.0),))
 elu = _exponential_linear("elu", 1.0, 1.0, functional.elu)
 selu = _exponential_linear("selu", _SELU_SCALE, _SELU_ALPHA, functional.selu)
-identity = Activation(
-    "identity", lambda z: z, torch.ones_like, torch.zeros_like, (AffinePiece(-math.inf, math.inf, 1.0),)
-)
-tanh = Activation("tanh", torch.tanh, _tanh_first, lambda z: -2 * torch.tanh(z) * _tanh_first(z))
-sigmoid = Activation("sigmoid", torch.sigmoid, _sigmoid_first, lambda z: _sigmoid_first(z) * (1 - 2 * torch.sigmoid(z)))
+identity = Activation("identity", _same, torch.ones_like, torch.zeros_like, (AffinePiece(-math.inf, math.inf, 1.0),))
+tanh = Activation("tanh", torch.tanh, _tanh_first, _tanh_second)
+sigmoid = Activation("sigmoid", torch.sigmoid, _sigmoid_first, _sigmoid_second)
 softplus = Activation("softplus", _softplus, torch.sigmoid, _sigmoid_first)
-gelu = Activation("gelu", functional.gelu, _gelu_first, lambda z: (2 - z**2) * _gaussian(z))
+gelu = Activation("gelu", functional.gelu, _gelu_first, _gelu_second)
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation

@@ -17,43 +17,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from embedding_principle.activations import Activation
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.risks import Risk
+from embedding_principle.saturation import saturated
 
 CONVERGED, DRIFTING, STALLED = "converged", "drifting", "stalled"
 
-# Of a risk R in float64 about 1e-15 R is round-off. A step whose predicted decrease is smaller than a hundred times
-# that cannot be judged by the risk any more, but still by the gradient.
-_UNRESOLVED_DECREASE = 1e-13
-# Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
-# 1e-14 ‖H‖ at P = 100) stay below it.
-_FLAT = 1e-12
-# The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
-# 2e-6 at lifted points with many flat directions (round-off over _FLAT), 1e-5 where the risk is of order four; in a
-# valley that leads to infinity it is about 0.3. Together with _FLAT it asks the slope along flat directions to be below
-# 1e-16 ‖H‖ ‖θ‖, about what rounding θ does to the gradient.
-_SMALL_STEP = 1e-4
-# Directions of incoming weights that move pre-activations by z, but the neuron's output by less than 1e-6 z: for tanh
-# that means |z| > 7. Such a neuron is a step or a constant to float64, on its way to infinity.
-_SATURATED_SLOPE = 1e-6
-_SILENT_WEIGHT = 1e-12  # adds less than the tolerance to any pre-activation
-_MERGED = 1e-9  # features that agree to this, relative to their size, are merged: their difference is round-off
-# Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift. In the
-# valleys of eleven one-dimensional problems it was 1.2 to 3 in the median; round a near-perfect fit, 1.02.
-_DRIFT_GROWTH = 1.1
-# The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
-# line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity. They
-# cost descent a few iterations at width 2 and save it a few at width 5.
-_LONGEST_STEP = 0.1
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
-_TINY = 1e-300  # turns 0 / 0 into 0
-_RADIUS_SLACK = 0.05  # a step may be that much too long: the radius is a guess anyway
-_SECULAR_ITERATIONS = 10  # quadratic convergence: two or three are the rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CriticalPoints:
     """The outcome of a search from S starts.
 
@@ -89,6 +63,16 @@ class CriticalPoints:
             if self.status[index] == CONVERGED and not known:
                 found.append(index)
         return found
+
+
+# Of a risk R in float64 about 1e-15 R is round-off. A step whose predicted decrease is smaller than a hundred times
+# that cannot be judged by the risk any more, but still by the gradient.
+_UNRESOLVED_DECREASE = 1e-13
+# Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
+# 1e-14 ‖H‖ at P = 100) stay below it.
+_FLAT = 1e-12
+# Turns 0 / 0 into 0.
+_TINY = 1e-300
 
 
 class _Search:
@@ -186,6 +170,12 @@ def _coordinates(vectors: Tensor, gradient: Tensor) -> Tensor:
     return (vectors.mT @ gradient[..., None])[..., 0]
 
 
+# The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
+# line, steps three times as long led a third of the searches for saddles out of it, into valleys to infinity. They
+# cost descent a few iterations at width 2 and save it a few at width 5.
+_LONGEST_STEP = 0.1
+
+
 def _longest_step(theta: Tensor) -> Tensor:
     return _LONGEST_STEP * _norm(theta).clamp(min=1)
 
@@ -194,6 +184,12 @@ def _next_radius(radius: Tensor, length: Tensor, ratio: Tensor) -> Tensor:
     # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short.
     grown = torch.where((ratio > 0.75) & (length > 0.9 * radius), 2 * radius, radius)
     return torch.where(ratio < 0.25, length / 4, grown)
+
+
+# A step may be that much too long: the radius is a guess anyway.
+_RADIUS_SLACK = 0.05
+# Quadratic convergence: two or three are the rule.
+_SECULAR_ITERATIONS = 10
 
 
 def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
@@ -290,6 +286,16 @@ def _running(state: _Search, tolerance: float, radius: float) -> Tensor:
     return torch.nonzero(~(done | immobile | (state.norm > radius) | (state.gradient_norm == 0)))[:, 0]
 
 
+# The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
+# 2e-6 at lifted points with many flat directions (round-off over _FLAT), 1e-5 where the risk is of order four; in a
+# valley that leads to infinity it is about 0.3. Together with _FLAT it asks the slope along flat directions to be below
+# 1e-16 ‖H‖ ‖θ‖, about what rounding θ does to the gradient.
+_SMALL_STEP = 1e-4
+# Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift. In the
+# valleys of eleven one-dimensional problems it was 1.2 to 3 in the median; round a near-perfect fit, 1.02.
+_DRIFT_GROWTH = 1.1
+
+
 def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) -> CriticalPoints:
     newton_step, norm = state.newton_step(), state.norm
     vanishing = state.gradient_norm <= tolerance
@@ -298,51 +304,3 @@ def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) ->
     drifting = vanishing | (norm > radius) | (norm > _DRIFT_GROWTH * midway)
     status = tuple(CONVERGED if c else DRIFTING if d else STALLED for c, d in zip(critical.tolist(), drifting.tolist()))
     return CriticalPoints(state.theta, state.risk, state.gradient_norm, newton_step, state.iterations, status)
-
-
-def saturated(risk: Risk, theta: Tensor) -> Tensor:
-    """Whether some hidden neuron hardly reacts to some change of its incoming weights, boolean (...).
-
-    The pre-activations z of a neuron on the n samples range over the column space of (f, 1), f its inputs. The neuron
-    is saturated if for some unit vector u of that space ‖σ′(z) ∘ u‖ < 1e-6: that holds when all its slopes vanish, and
-    also when so few are left that the neuron is a step between samples, on its way to infinitely steep.
-    An exactly flat piece (ReLU below zero) is no saturation, a neuron may rest there at a finite critical point; nor is
-    a neuron counted that transmits nothing, its outgoing weights below 1e-12: its incoming ones are then free.
-
-    Example:
-        >>> from embedding_principle.activations import tanh
-        >>> from embedding_principle.networks import Network
-        >>> x = torch.ones(3, 1).double()
-        >>> saturated(Risk(Network.uniform((1, 1, 1), tanh), x, x), torch.tensor([0.0, 30.0, 1.0, 0.0]).double())
-        tensor(True)
-    """
-    trace, layers = risk.network.trace(theta, risk.inputs), risk.network.layers(theta)
-    found = torch.zeros(theta.shape[:-1], dtype=torch.bool)
-    for z, features, activation, following in zip(
-        trace.preactivations, trace.features, risk.network.activations, layers[1:]
-    ):
-        transmits = following.weight.abs().amax(-2) > _SILENT_WEIGHT
-        stiff = _least_reaction(_slopes(activation, z), features) < _SATURATED_SLOPE
-        found |= (transmits & stiff).any(-1)
-    return found
-
-
-def _least_reaction(slopes: Tensor, features: Tensor) -> Tensor:
-    """The least ‖σ′ ∘ u‖ over unit vectors u of the column space of (f, 1), for each neuron: (..., m)."""
-    basis, rank = _column_space(features)
-    reactions: Tensor = torch.linalg.svdvals(slopes.mT[..., None] * basis[..., None, :, :])
-    last = (rank - 1)[..., None, None].expand(*reactions.shape[:-1], 1)
-    return reactions.gather(-1, last).squeeze(-1)
-
-
-def _column_space(features: Tensor) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis of the column space of (f, 1), zero columns beyond its rank, and that rank."""
-    extended = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
-    basis, lengths, _ = torch.linalg.svd(extended, full_matrices=False)
-    spanning = lengths > _MERGED * lengths[..., :1]
-    return basis * spanning[..., None, :], spanning.sum(-1)
-
-
-def _slopes(activation: Activation, z: Tensor) -> Tensor:
-    slopes = activation.first(z).abs()
-    return torch.where((slopes == 0) & bool(activation.pieces), 1.0, slopes)

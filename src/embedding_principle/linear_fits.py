@@ -3,7 +3,23 @@
 import torch
 from torch import Tensor
 
+from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import check_data
+
+
+def least_squares(inputs: Tensor, targets: Tensor) -> Parametrised:
+    """The affine network NN(m_0, m_L) of smallest squared error on S, and of smallest norm among these.
+
+    Example:
+        >>> x = torch.linspace(0, 1, 4, dtype=torch.float64)[:, None]
+        >>> least_squares(x, 3 * x - 1).theta.round(decimals=9)
+        tensor([ 3., -1.], dtype=torch.float64)
+    """
+    check_data("targets", targets, (len(inputs), targets.shape[-1]))
+    # gelsd: inputs may be dependent (pixels that are always blank).
+    solution = torch.linalg.lstsq(with_ones(inputs), targets, driver="gelsd").solution
+    network = Network((inputs.shape[1], targets.shape[1]))
+    return Parametrised(network, flatten([Layer(solution[:-1].mT, solution[-1])]))
 
 
 def affine_fit(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -14,11 +30,7 @@ def affine_fit(inputs: Tensor, targets: Tensor) -> Tensor:
         >>> torch.allclose(affine_fit(x, 3 * x - 1), 3 * x - 1)
         True
     """
-    check_data("targets", targets, (len(inputs), targets.shape[-1]))
-    design = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
-    # gelsd: inputs may be dependent (pixels that are always blank).
-    outputs: Tensor = design @ torch.linalg.lstsq(design, targets, driver="gelsd").solution
-    return outputs
+    return least_squares(inputs, targets).forward(inputs)
 
 
 def low_rank_fit(inputs: Tensor, targets: Tensor, rank: int) -> Tensor:

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from embedding_principle.activations import Activation
-from embedding_principle.networks import Network
+from embedding_principle.networks import Parametrised
 
 
-def neuron_indices(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+def neuron_indices(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """The linearization index of each hidden neuron: 1 − R² of the regression of σ(z_i) on z_i over S.
 
     0 for a neuron that acts affinely on S, 1 for one whose output is uncorrelated with its input. A neuron with
     constant output has index 0: a constant is affine.
 
     Args:
-        network: with or without batch normalization; z is what σ is applied to.
-        theta: (..., P).
+        point: θ (..., P), with or without batch normalization; z is what σ is applied to.
         inputs: (n, m_0).
 
     Returns:
@@ -28,16 +27,17 @@ def neuron_indices(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Ten
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> x = torch.tensor([[-1.0], [1.0], [3.0]]).double()
-        >>> network = Network.uniform((1, 2, 1), relu)
         >>> theta = torch.tensor([1.0, 1.0, 0.0, 2.0, 1.0, 1.0, 0.0]).double()
-        >>> neuron_indices(network, theta, x)[0].round(decimals=3)  # the second has z + 2 > 0 throughout
+        >>> point = Parametrised(Network.uniform((1, 2, 1), relu), theta)
+        >>> neuron_indices(point, x)[0].round(decimals=3)  # the second has z + 2 > 0 throughout
         tensor([0.0360, 0.0000], dtype=torch.float64)
     """
-    return tuple(unexplained / _one_if_zero(total) for unexplained, total in _variances(network, theta, inputs))
+    return tuple(unexplained / _one_if_zero(total) for unexplained, total in _variances(point, inputs))
 
 
-def linearization_index(network: Network, theta: Tensor, inputs: Tensor) -> Tensor:
+def linearization_index(point: Parametrised, inputs: Tensor) -> Tensor:
     """The linearization index of each hidden layer: the mean over its neurons, weighted by the variance of σ(z).
 
     It compares each neuron's output with its own input. An affine fit from layer input to layer output would be
@@ -48,20 +48,19 @@ def linearization_index(network: Network, theta: Tensor, inputs: Tensor) -> Tens
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
         >>> theta = torch.tensor([[1e-3, 0.0, 1.0, 0.0], [3.0, 0.0, 1.0, 0.0]]).double()
-        >>> linearization_index(Network.uniform((1, 1, 1), tanh), theta, x)[:, 0] < 1e-3
+        >>> linearization_index(Parametrised(Network.uniform((1, 1, 1), tanh), theta), x)[:, 0] < 1e-3
         tensor([ True, False])
     """
-    layers = [
-        unexplained.sum(-1) / _one_if_zero(total.sum(-1)) for unexplained, total in _variances(network, theta, inputs)
-    ]
+    layers = [unexplained.sum(-1) / _one_if_zero(total.sum(-1)) for unexplained, total in _variances(point, inputs)]
     return torch.stack(layers, -1)
 
 
-def _variances(network: Network, theta: Tensor, inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _variances(point: Parametrised, inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
     """For each hidden layer the variance of σ(z) that z leaves unexplained, and all of it, (..., m_l) each."""
-    trace = network.trace(theta, inputs)
+    trace = point.trace(inputs)
     pairs = []
     for z, f in zip(trace.preactivations, trace.features[1:]):
         z, f = z - z.mean(-2, keepdim=True), f - f.mean(-2, keepdim=True)
@@ -75,7 +74,7 @@ def _one_if_zero(denominator: Tensor) -> Tensor:
     return torch.where(denominator == 0, 1.0, denominator)
 
 
-def linear_neurons(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+def linear_neurons(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """Whether each hidden neuron keeps all of S in one affine piece of its activation: layer linearization, exactly.
 
     A neuron on a constant piece (a dead ReLU) is not linear in this sense: it transmits nothing. No neuron of a
@@ -86,12 +85,13 @@ def linear_neurons(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Ten
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 1.0, 0.0, 2.0, 1.0, 1.0, 0.0])
-        >>> linear_neurons(Network.uniform((1, 2, 1), relu), theta, torch.tensor([[-1.0], [1.0]]))
+        >>> linear_neurons(Parametrised(Network.uniform((1, 2, 1), relu), theta), torch.tensor([[-1.0], [1.0]]))
         (tensor([False,  True]),)
     """
-    trace = network.trace(theta, inputs)
-    return tuple(_within_a_piece(activation, z) for z, activation in zip(trace.preactivations, network.activations))
+    preactivations = point.trace(inputs).preactivations
+    return tuple(_within_a_piece(activation, z) for z, activation in zip(preactivations, point.network.activations))
 
 
 def _within_a_piece(activation: Activation, z: Tensor) -> Tensor:
@@ -101,14 +101,16 @@ def _within_a_piece(activation: Activation, z: Tensor) -> Tensor:
     return found
 
 
-def linear_fraction(network: Network, theta: Tensor, inputs: Tensor) -> Tensor:
+def linear_fraction(point: Parametrised, inputs: Tensor) -> Tensor:
     """The share of each hidden layer's neurons that `linear_neurons` finds linear, (..., L − 1).
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 1.0, 0.0, 2.0, 1.0, 1.0, 0.0]).double()
-        >>> linear_fraction(Network.uniform((1, 2, 1), relu), theta, torch.tensor([[-1.0], [1.0]]).double())
+        >>> point = Parametrised(Network.uniform((1, 2, 1), relu), theta)
+        >>> linear_fraction(point, torch.tensor([[-1.0], [1.0]]).double())
         tensor([0.5000], dtype=torch.float64)
     """
-    shares = [linear.to(theta.dtype).mean(-1) for linear in linear_neurons(network, theta, inputs)]
+    shares = [linear.to(point.theta.dtype).mean(-1) for linear in linear_neurons(point, inputs)]
     return torch.stack(shares, -1)

@@ -5,9 +5,8 @@ layer adds (γ[l], β[l]) after its b[l]. θ has shape (..., P): leading dimensi
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -19,10 +18,15 @@ from embedding_principle.activations import Activation
 _CACHED = 1 << 18
 
 
-class Layer(NamedTuple):
-    """One layer's parameters; γ and β are None where there is no batch normalization.
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer's parameters, in the order of θ; iteration passes over those that there are.
 
-    Shapes: weight (..., m_l, m_{l−1}); bias, gamma, beta (..., m_l).
+    Attributes:
+        weight: W, (..., m_l, m_{l−1}).
+        bias: b, (..., m_l).
+        gamma: γ, (..., m_l); None where there is no batch normalization.
+        beta: β, likewise.
     """
 
     weight: Tensor
@@ -30,8 +34,24 @@ class Layer(NamedTuple):
     gamma: Tensor | None = None
     beta: Tensor | None = None
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (part for part in (self.weight, self.bias, self.gamma, self.beta) if part is not None)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class AugmentedLayer:
+    """One layer's parameters with the bias as the last column of its weights: W f + b = V (f, 1).
+
+    Attributes:
+        matrix: V = (W, b), (..., m_l, m_{l−1} + 1).
+        scaling: (γ, β), each (..., m_l); empty where there is no batch normalization.
+    """
+
+    matrix: Tensor
+    scaling: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What a forward pass computes, layer by layer, for n inputs.
 
@@ -94,6 +114,39 @@ class Network:
         """L, the number of affine maps; there are L − 1 hidden layers."""
         return len(self.widths) - 1
 
+    def inserted(self, position: int, width: int, activation: Activation) -> "Network":
+        """The architecture with a hidden layer between layers q and q+1; ValueError unless q is among 0 … L−1.
+
+        Example:
+            >>> from embedding_principle.activations import tanh
+            >>> Network((1, 2)).inserted(0, 3, tanh).without(0).widths
+            (1, 2)
+        """
+        if not 0 <= position < self.depth:
+            raise ValueError(f"position: {position} is not among 0 … {self.depth - 1} for widths {self.widths}")
+        widths = (*self.widths[: position + 1], width, *self.widths[position + 1 :])
+        activations = (*self.activations[:position], activation, *self.activations[position:])
+        return replace(self, widths=widths, activations=activations)
+
+    def without(self, position: int) -> "Network":
+        """The architecture without hidden layer q + 1, as before `inserted`; ValueError where there is none."""
+        self.check_hidden(position)
+        widths = (*self.widths[: position + 1], *self.widths[position + 2 :])
+        activations = (*self.activations[:position], *self.activations[position + 1 :])
+        return replace(self, widths=widths, activations=activations)
+
+    def with_activation(self, position: int, activation: Activation) -> "Network":
+        """The architecture with another σ in hidden layer q + 1; ValueError where there is none."""
+        self.check_hidden(position)
+        return replace(self, activations=(*self.activations[:position], activation, *self.activations[position + 1 :]))
+
+    def check_hidden(self, position: int) -> None:
+        """Refuse, by a ValueError, a position q at which there is no hidden layer q + 1."""
+        if not 0 <= position < self.depth - 1:
+            raise ValueError(
+                f"position: no hidden layer at {position}; widths {self.widths} have positions 0 … {self.depth - 2}"
+            )
+
     @property
     def n_parameters(self) -> int:
         """P, the length of θ."""
@@ -112,17 +165,47 @@ class Network:
         Raises:
             ValueError: if the last dimension of θ is not P.
         """
-        if theta.shape[-1] != self.n_parameters:
-            raise ValueError(f"theta: expected last dimension {self.n_parameters}, got {tuple(theta.shape)}")
-        layers, start = [], 0
-        for shapes in self._shapes():
-            parts = []
-            for shape in shapes:
-                stop = start + math.prod(shape)
-                parts.append(theta[..., start:stop].view(*theta.shape[:-1], *shape))
-                start = stop
-            layers.append(Layer(*parts))
-        return layers
+        return [Layer(*parts) for parts in self._split(theta, self._shapes())]
+
+    def augmented_order(self) -> Tensor:
+        """The order (V[1], γ[1], β[1], …, V[L]) of the parameters, in which each bias stands beside its weights.
+
+        Entry k of `theta[..., order]` is entry order[k] of θ; V[l] = (W[l], b[l]) is taken row by row.
+
+        Returns:
+            A permutation of 0..P−1, (P,).
+
+        Example:
+            >>> Network((2, 2)).augmented_order()
+            tensor([0, 1, 4, 2, 3, 5])
+        """
+        parts = []
+        for weight, bias, *scaling in self.layers(torch.arange(self.n_parameters)):
+            parts += [torch.cat([weight, bias[:, None]], dim=1).flatten(), *scaling]
+        return torch.cat(parts)
+
+    def augmented_layers(self, reordered: Tensor) -> list[AugmentedLayer]:
+        """Split parameters in `augmented_order`, (..., P), into their layers; the tensors are views.
+
+        Raises:
+            ValueError: if the last dimension is not P.
+
+        Example:
+            >>> network = Network((2, 2))
+            >>> (layer,) = network.augmented_layers(torch.arange(6)[network.augmented_order()])
+            >>> layer.matrix
+            tensor([[0, 1, 4],
+                    [2, 3, 5]])
+        """
+        shapes = [((fan_out, fan_in + 1), *scaling) for (fan_out, fan_in), _, *scaling in self._shapes()]
+        return [AugmentedLayer(matrix, tuple(scaling)) for matrix, *scaling in self._split(reordered, shapes)]
+
+    def _split(self, theta: Tensor, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[Tensor]]:
+        """Views of consecutive entries of θ (..., P) in these shapes, group by group."""
+        sizes = [math.prod(shape) for shapes in groups for shape in shapes]
+        _check_parameters(theta, sum(sizes))
+        views = iter(torch.split(theta, sizes, dim=-1))
+        return [[next(views).view(*theta.shape[:-1], *shape) for shape in shapes] for shapes in groups]
 
     def trace(self, theta: Tensor, inputs: Tensor) -> Trace:
         """The forward pass with every layer's pre-activations and features.
@@ -198,7 +281,120 @@ def flatten(layers: Sequence[Layer]) -> Tensor:
         True
     """
     parts = []
-    for layer in layers:
-        parts.append(layer.weight.flatten(-2))
-        parts.extend(part for part in layer[1:] if part is not None)
+    for weight, *others in layers:
+        parts += [weight.flatten(-2), *others]
     return torch.cat(parts, dim=-1)
+
+
+def with_ones(features: Tensor, *, dim: int = -1) -> Tensor:
+    """(f, 1): the features and a constant one, whose weights are the biases.
+
+    Example:
+        >>> with_ones(torch.tensor([[2.0], [3.0]]))
+        tensor([[2., 1.],
+                [3., 1.]])
+    """
+    return torch.cat([features, torch.ones_like(features.narrow(dim, 0, 1))], dim)
+
+
+def _check_parameters(theta: Tensor, count: int) -> None:
+    if theta.shape[-1:] != (count,):
+        raise ValueError(f"theta: expected last dimension {count}, got {tuple(theta.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Parametrised:
+    """A network with its parameters: a point of its landscape, or a batch of points.
+
+    Attributes:
+        network: the architecture.
+        theta: θ, (..., P).
+
+    Raises:
+        ValueError: if the last dimension of θ is not P.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> point = Parametrised(Network.uniform((1, 2, 1), tanh), torch.zeros(7))
+        >>> point.expand(10).forward(torch.ones(5, 1)).shape
+        torch.Size([10, 5, 1])
+    """
+
+    network: Network
+    theta: Tensor
+
+    def __post_init__(self) -> None:
+        _check_parameters(self.theta, self.network.n_parameters)
+
+    def __getitem__(self, index: int | slice | Tensor) -> "Parametrised":
+        """Some points of a batch."""
+        return self.with_theta(self.theta[index])
+
+    def __iter__(self) -> Iterator["Parametrised"]:
+        """The points of a batch, one by one."""
+        return map(self.with_theta, self.theta)
+
+    def with_theta(self, theta: Tensor) -> "Parametrised":
+        """Another point, or batch of points, of the same network."""
+        return Parametrised(self.network, theta)
+
+    def expand(self, *batch: int) -> "Parametrised":
+        """The same point, or batch, once for each index of further leading dimensions: views, not copies."""
+        return self.with_theta(self.theta.expand(*batch, *self.theta.shape))
+
+    def layers(self) -> list[Layer]:
+        """See `Network.layers`: views of θ."""
+        return self.network.layers(self.theta)
+
+    def trace(self, inputs: Tensor) -> Trace:
+        """See `Network.trace`."""
+        return self.network.trace(self.theta, inputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See `Network.forward`."""
+        return self.network.forward(self.theta, inputs)
+
+    def inserted(self, position: int, first: Layer, second: Layer, activation: Activation) -> "Parametrised":
+        """One hidden layer more: `first` and `second` take the place of layer q + 1, σ between them.
+
+        Their weights are (..., k, m_q) and (..., m_{q+1}, k), q the position; a ValueError says where they do not fit.
+
+        Example:
+            >>> from embedding_principle.activations import identity
+            >>> one = Layer(torch.ones(1, 1), torch.ones(1))
+            >>> Parametrised(Network((1, 1)), torch.ones(2)).inserted(0, one, one, identity).forward(torch.ones(1, 1))
+            tensor([[3.]])
+        """
+        network = self.network.inserted(position, first.bias.shape[-1], activation)
+        return self._spliced(network, position, 1, first, second)
+
+    def without(self, position: int, merged: Layer) -> "Parametrised":
+        """One hidden layer less: `merged`, weight (..., m_{q+2}, m_q), takes the place of layers q + 1 and q + 2."""
+        return self._spliced(self.network.without(position), position, 2, merged)
+
+    def replaced(self, position: int, *layers: Layer, activation: Activation | None = None) -> "Parametrised":
+        """Other layers, of any width, in the place of layers q + 1, q + 2, …; σ behind the first of them, if given.
+
+        Example:
+            >>> from embedding_principle.activations import tanh
+            >>> point = Parametrised(Network.uniform((1, 1, 1), tanh), torch.zeros(4))
+            >>> wide = Layer(torch.zeros(3, 1), torch.zeros(3)), Layer(torch.zeros(1, 3), torch.zeros(1))
+            >>> point.replaced(0, *wide).network.widths
+            (1, 3, 1)
+        """
+        end = position + len(layers)
+        widths = (*self.network.widths[: position + 1], *(layer.bias.shape[-1] for layer in layers))
+        network = replace(self.network, widths=widths + self.network.widths[end + 1 :])
+        if activation is not None:
+            network = network.with_activation(position, activation)
+        return self._spliced(network, position, len(layers), *layers)
+
+    def _spliced(self, network: Network, position: int, count: int, *layers: Layer) -> "Parametrised":
+        """A network with these layers instead of `count` ones from layer q + 1 on."""
+        given = self.layers()
+        spliced = [*given[:position], *layers, *given[position + count :]]
+        # P alone may agree by chance.
+        for number, (layer, shape) in enumerate(zip(spliced, zip(network.widths[1:], network.widths)), start=1):
+            if layer.weight.shape[-2:] != shape:
+                raise ValueError(f"layer {number}: expected weights {shape}, got {tuple(layer.weight.shape)}")
+        return Parametrised(network, flatten(spliced))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from embedding_principle.networks import Network
+from embedding_principle.networks import Network, Parametrised
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Loss:
     curvature: Callable[[Tensor, Tensor], Tensor] = field(repr=False)
 
 
+def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return ((outputs - targets) ** 2).sum(-1)
+
+
+def _squared_error_residuals(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 2 * (outputs - targets)
+
+
 def _squared_error_curvature(outputs: Tensor, targets: Tensor) -> Tensor:
     width = outputs.shape[-1]
     return (2 * torch.eye(width, dtype=outputs.dtype)).expand(*outputs.shape, width)
@@ -35,29 +43,23 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return -(targets * torch.log_softmax(outputs, dim=-1)).sum(-1)
 
 
+def _cross_entropy_residuals(outputs: Tensor, targets: Tensor) -> Tensor:
+    return torch.softmax(outputs, dim=-1) - targets
+
+
 def _cross_entropy_curvature(outputs: Tensor, targets: Tensor) -> Tensor:
     p = torch.softmax(outputs, dim=-1)
     return torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
 
 
-squared_error = Loss(
-    "squared error",
-    lambda outputs, targets: ((outputs - targets) ** 2).sum(-1),
-    lambda outputs, targets: 2 * (outputs - targets),
-    _squared_error_curvature,
-)
+squared_error = Loss("squared error", _squared_error, _squared_error_residuals, _squared_error_curvature)
 """ℓ = ‖f − y‖², summed over outputs: the risk is the mean squared error of Bai et al. (arXiv:2205.13283)."""
 
-cross_entropy = Loss(
-    "cross-entropy",
-    _cross_entropy,
-    lambda outputs, targets: torch.softmax(outputs, dim=-1) - targets,
-    _cross_entropy_curvature,
-)
+cross_entropy = Loss("cross-entropy", _cross_entropy, _cross_entropy_residuals, _cross_entropy_curvature)
 """ℓ = −Σ_c y_c log softmax(f)_c for targets y that are probabilities (one-hot labels among them)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Risk:
     """The empirical risk R_S of a network on S = {(x_i, y_i)}: a function of θ (..., P).
 
@@ -89,7 +91,7 @@ class Risk:
         n = len(self.inputs)
         check_data("inputs", self.inputs, (n, first))
         check_data("targets", self.targets, (n, last))
-        if self.loss is cross_entropy:
+        if self.loss == cross_entropy:
             sums = self.targets.sum(-1)
             # Targets are sums of at most m_L floats: their rounding stays far below 1e-12.
             if (self.targets < 0).any() or ((sums - 1).abs() > 1e-12).any():
@@ -109,6 +111,10 @@ class Risk:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(self(theta).sum(), theta)
         return gradient
+
+    def at(self, theta: Tensor) -> Parametrised:
+        """θ (..., P) with the network that this is the risk of."""
+        return Parametrised(self.network, theta)
 
     def on(self, network: Network) -> "Risk":
         """The risk of another network on the same training set and loss."""

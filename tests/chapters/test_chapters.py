@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,13 +16,12 @@ import nbformat
 import pytest
 
 from companion.chapters import Chapter, find_chapters
-from companion.claims import read_claims
-from companion.execution import executed_path, state_of, stored_metadata
+from companion.claims import ROWS
+from companion.execution import claims_of, executed_path, state_of, stored_metadata
 from companion.ledger import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = find_chapters(ROOT)
-ROW = re.compile(r"(D([0-9]|10)|W[1-8]|C)")  # the statements that the book reproduces
 LONGEST_CELL = 25  # lines; longer code belongs in src
 
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
@@ -55,21 +53,23 @@ def test_the_executed_copy_is_fresh(chapter: Chapter) -> None:
 
 
 @each_chapter
-def test_the_recorded_claims_are_the_declared_ones_with_their_verdicts(chapter: Chapter) -> None:
-    recorded = [(claim["id"], claim["verdict"]) for claim in read_claims(executed_path(chapter))]
-    assert sorted(recorded) == sorted(chapter.declared_claims.items())
+def test_the_measured_claims_are_the_declared_ones_with_their_verdicts(chapter: Chapter) -> None:
+    claims, problems = claims_of(chapter, executed_path(chapter))
+    assert not problems
+    verdicts = [(claim.id, claim.verdict) for claim in claims]
+    assert verdicts == [(name, said.verdict) for name, said in chapter.declarations.items()]
 
 
 @each_chapter
 def test_every_control_flips(chapter: Chapter) -> None:
-    assert all(claim["control"]["flipped"] for claim in read_claims(executed_path(chapter)))
+    claims, _ = claims_of(chapter, executed_path(chapter))
+    assert all(claim.flipped for claim in claims)
 
 
 @each_chapter
-def test_every_claim_names_a_statement_and_a_certificate_that_exist(chapter: Chapter) -> None:
-    for claim in read_claims(executed_path(chapter)):
-        assert ROW.fullmatch(claim["row"]), claim["id"]
-        assert claim["certificate"] is None or (ROOT / claim["certificate"]).is_file(), claim["id"]
+def test_a_chapter_declares_claims_of_rows_that_the_book_examines(chapter: Chapter) -> None:
+    assert chapter.declarations
+    assert {said.row for said in chapter.declarations.values()} <= set(ROWS)
 
 
 @each_chapter
@@ -89,12 +89,12 @@ def test_no_cell_of_the_executed_copy_shows_an_error_or_a_warning(chapter: Chapt
 
 
 def test_no_id_of_a_claim_is_used_twice() -> None:
-    counts = Counter(entry["id"] for entry in ledger(ROOT))
+    counts = Counter(name for chapter in CHAPTERS for name in chapter.declarations)
     assert not {name for name, count in counts.items() if count > 1}
 
 
 def test_the_ledger_is_strict_json() -> None:
-    entries = ledger(ROOT)
+    entries = [claim.as_json() for claim in ledger(ROOT)]
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
 
 
@@ -118,4 +118,7 @@ def test_papermill_alone_runs_a_chapter(tmp_path: Path) -> None:
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the companion runs it, and quicker
     done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert {claim["id"]: claim["verdict"] for claim in read_claims(out)} == chapter.declared_claims
+    claims, _ = claims_of(chapter, out)
+    assert {claim.id: claim.verdict for claim in claims} == {
+        n: said.verdict for n, said in chapter.declarations.items()
+    }

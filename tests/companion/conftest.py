@@ -11,28 +11,39 @@ import nbformat
 import pytest
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-CLAIM = """
-from companion.claims import Claim, Control, record
-record(Claim(id="{id}", row="D1", statement="Doubling ${id}$ is adding it.", source="this test", measured={measured},
-             relation="<=", bound=1e-12, control=Control("tripled", 1e-3, 1e3)))
-"""
+BOX = {
+    "title": "Doubling is adding",
+    "bound": "<= 1e-12",
+    "control": "tripled",
+    "factor": "1e3",
+    "source": "this test",
+    "statement": "Doubling $x$ is adding it.",
+}
 
 
 def claim_code(name: str, measured: str = "1e-15") -> str:
-    """A cell that records one claim, which holds unless ``measured`` is changed."""
-    return CLAIM.format(id=name, measured=measured)
+    """A cell that measures one claim, which holds as :func:`claim_box` declares it unless ``measured`` is changed."""
+    return f'from companion.measuring import measured\nmeasured("{name}", {measured}, control=1e-3)'
+
+
+def claim_box(name: str, **changes: str | None) -> str:
+    """A declaration with options (and the statement) changed, added or, with ``None``, left out."""
+    options = {key: text for key, text in {**BOX, **changes}.items() if text is not None}
+    statement = options.pop("statement")
+    head = "\n".join(f":{key}: {text}" for key, text in options.items())
+    return f"```{{claim}} {name}\n{head}\n\n{statement}\n```"
 
 
 def write_notebook(
-    path: Path, code: Iterable[str], *, prose: str = "# Title", claims: dict[str, str] | None = None, **settings: Any
+    path: Path, code: Iterable[str], *, prose: str = "# Title", boxes: Iterable[str] = (), **settings: Any
 ) -> None:
-    """A chapter: prose, a parameters cell ``k = 2; rate = 1e-3; name = "a"``, and code cells."""
+    """A chapter: prose with claims, a parameters cell ``k = 2; rate = 1e-3; name = "a"``, and code cells."""
     cells = [
-        nbformat.v4.new_markdown_cell(prose, id="prose"),
+        nbformat.v4.new_markdown_cell("\n\n".join([prose, *boxes]), id="prose"),
         nbformat.v4.new_code_cell('k = 2\nrate = 1e-3\nname = "a"', id="parameters", metadata={"tags": ["parameters"]}),
         *(nbformat.v4.new_code_cell(source, id=f"code-{i}") for i, source in enumerate(code)),
     ]
-    metadata = {"kernelspec": KERNEL, "companion": {"claims": claims or {}, **settings}}
+    metadata = {"kernelspec": KERNEL, "companion": settings}
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
@@ -60,4 +71,4 @@ def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """The makers of tiny projects; fixtures, because test files import nothing from one another."""
-    return SimpleNamespace(project=make_project, notebook=write_notebook, claim=claim_code)
+    return SimpleNamespace(project=make_project, notebook=write_notebook, claim=claim_code, box=claim_box)

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_chapters, find_root, inputs_digest
+from companion.inputs import reached_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +63,8 @@ def test_sources_are_what_the_code_imports_also_inside_functions(root: Path) -> 
 
 
 def sources(root: Path) -> set[str]:
-    return {path.as_posix() for path in Chapter(root, Path("book/a/one.ipynb")).sources()}
+    cells = [cell.source for cell in Chapter(root, Path("book/a/one.ipynb")).code_cells]
+    return {path.relative_to(root).as_posix() for path in reached_files(root / "src", cells)}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ def digests(root: Path) -> dict[str, str]:
     ("edit", "changes"),
     [
         (edit_cell(0, "# Other prose"), set()),
+        (edit_cell(0, "```{claim} D1-one\n:bound: no number\n```"), set()),
         (edit_cell(1, "k = 3"), {"a/one"}),
         (edit_cell(2, "from toy import first, second"), {"a/one"}),
         (edit_file("src/toy/second.py"), {"a/one"}),
@@ -126,6 +129,7 @@ def digests(root: Path) -> dict[str, str]:
         (edit_file("constraints.txt"), {"a/one", "a/two", "b/two"}),
         (edit_file("data/iris.csv"), {"a/one", "a/two", "b/two"}),
         (edit_file("data/README.md"), set()),
+        (edit_file("data/fetch.py"), set()),
         (edit_file("book/intro.md"), set()),
     ],
 )
@@ -167,9 +171,9 @@ def test_parameters_count(root: Path) -> None:
 
 def test_settings_of_a_notebook_that_cannot_be_used_are_refused(root: Path, tiny: SimpleNamespace) -> None:
     path = root / "book/a/one.ipynb"
-    tiny.notebook(path, [], claims={"D1": "passed"})
-    with pytest.raises(ProjectError, match="declares claim D1 as 'passed'; choose reproduced"):
-        _ = Chapter(root, Path("book/a/one.ipynb")).declared_claims
+    tiny.notebook(path, [], boxes=[tiny.box("D1-one", verdict="passed")])
+    with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: claim D1-one: the verdict must be one of reproduced"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).declarations
     path.write_text("not JSON")
     with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: not a readable notebook"):
         _ = Chapter(root, Path("book/a/one.ipynb")).notebook

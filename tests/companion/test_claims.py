@@ -1,4 +1,4 @@
-"""Verdicts, controls and the record that a claim leaves."""
+"""What a claim must say to be one, and the verdict that follows from what was measured."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ import json
 import math
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import claims
-from companion.claims import CLAIM_MIME, Claim, Control, as_html, as_text, glue, read_claims, record
+from companion.claims import ROWS, Claim, Declaration, Measurement, join
+
+DECLARED: dict[str, Any] = {
+    "id": "D1-output",
+    "title": "Outputs are preserved",
+    "statement": "Outputs are equal.",
+    "relation": "<=",
+    "bound": 1e-12,
+    "control": "weight moved",
+    "factor": 1e3,
+    "source": "Bai2024",
+}
 
 
-def make(**changes: Any) -> Claim:
-    """A claim that holds, with fields changed; ``control`` is a triple."""
-    fields: dict[str, Any] = {
-        "id": "D1-output",
-        "row": "D1",
-        "statement": "Outputs are equal.",
-        "source": "Bai2024",
-        "measured": 1e-15,
-        "relation": "<=",
-        "bound": 1e-12,
-        "control": ("weight moved", 1e-3, 1e3),
-    }
-    fields |= changes
-    return Claim(**fields | {"control": Control(*fields["control"])})
+def declare(**changes: Any) -> Declaration:
+    return Declaration(**{**DECLARED, **changes})
+
+
+def make(*, measured: Any = 1e-15, control: Any = 1e-3, **changes: Any) -> Claim:
+    """A claim that holds, with its numbers or fields of its declaration changed."""
+    declared = declare(**changes)
+    return Claim("part/one", declared, Measurement.of(declared.id, measured, control))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def make(**changes: Any) -> Claim:
 def test_a_claim_holds_when_the_bound_is_met_and_the_control_misses_it_by_the_factor(
     relation: str, measured: float, bound: float, control: float, factor: float, verdict: str
 ) -> None:
-    claim = make(relation=relation, measured=measured, bound=bound, control=("broken", control, factor))
+    claim = make(relation=relation, measured=measured, bound=bound, control=control, factor=factor)
     assert claim.verdict == verdict
 
 
@@ -72,7 +75,7 @@ def test_a_claim_holds_when_the_bound_is_met_and_the_control_misses_it_by_the_fa
 def test_a_claim_expected_not_to_hold_needs_a_control_that_meets_the_bound(
     measured: float, control: float, verdict: str
 ) -> None:
-    claim = make(relation=">=", bound=1.0, measured=measured, control=("intact", control, 2), expected="not reproduced")
+    claim = make(relation=">=", bound=1.0, measured=measured, control=control, factor=2, verdict="not reproduced")
     assert claim.verdict == verdict
 
 
@@ -80,12 +83,12 @@ def test_a_claim_expected_not_to_hold_needs_a_control_that_meets_the_bound(
 @pytest.mark.parametrize("expected", ["reproduced", "not reproduced"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_a_finite_number_never_passes(relation: str, expected: str, bad: float) -> None:
-    for fields in ({"measured": bad}, {"control": ("broken", bad, 2)}):
+    for numbers in ({"measured": bad}, {"control": bad}):
         for other in (0.0, 1.0, 100.0):
-            defaults = {"measured": other, "control": ("broken", 100.0 - other, 2)}
-            claim = make(relation=relation, bound=1, expected=expected, **{**defaults, **fields})
+            defaults = {"measured": other, "control": 100.0 - other}
+            claim = make(relation=relation, bound=1, factor=2, verdict=expected, **{**defaults, **numbers})
             assert claim.verdict == "failed"
-            assert json.loads(json.dumps(claim.as_record(), allow_nan=False))["verdict"] == "failed"
+            assert json.loads(json.dumps(claim.as_json(), allow_nan=False))["verdict"] == "failed"
 
 
 @given(
@@ -99,77 +102,123 @@ def test_one_number_never_passes_as_both_measurement_and_control(
     measured: float, bound: float, control: float, factor: float, relation: str
 ) -> None:
     for value in (measured, control):
-        assert make(relation=relation, bound=bound, measured=value, control=("same", value, factor)).verdict == "failed"
+        claim = make(relation=relation, bound=bound, measured=value, control=value, factor=factor)
+        assert claim.verdict == "failed"
 
 
 def test_conditions_make_a_claim_conditional() -> None:
-    assert make(conditions="for tanh").verdict == "conditional"
-    assert make(conditions="for tanh", measured=1.0).verdict == "failed"
+    said = {"verdict": "conditional", "conditions": "for tanh"}
+    assert make(**said).verdict == "conditional"
+    assert make(**said, measured=1.0).verdict == "failed"
+
+
+def test_a_claim_that_is_not_reproduced_may_say_under_which_conditions() -> None:
+    assert declare(verdict="not reproduced", conditions="for tanh").conditions == "for tanh"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"id": "D1:output"}, "id must be"),
+        ({"id": "D11-output"}, "id must be"),
+        ({"id": "D1-Output"}, "id must be"),
+        ({"title": ""}, "title must be a text"),
         ({"statement": " "}, "statement must be a text"),
         ({"source": None}, "source must be a text"),
         ({"conditions": ""}, "conditions must be a text"),
+        ({"control": ""}, "control must be a text"),
         ({"relation": "<"}, "relation must be one of"),
-        ({"expected": "conditional"}, "says its conditions instead"),
-        ({"measured": "1e-3"}, "measured must be a number"),
-        ({"measured": True}, "measured must be a number"),
-        ({"measured": np.ones(2)}, "measured must be one number"),
+        ({"verdict": "passed"}, "verdict must be one of"),
+        ({"verdict": "conditional"}, "a conditional claim states its conditions"),
+        ({"conditions": "for tanh"}, "a reproduced one has none"),
+        ({"bound": "1e-3"}, "bound must be a number"),
+        ({"bound": True}, "bound must be a number"),
         ({"bound": math.nan}, "bound must be finite"),
         ({"bound": 0.0}, "a control cannot miss <= 0.0 by a factor"),
+        ({"bound": -1.0, "relation": ">="}, "a control cannot miss >= -1.0 by a factor"),
         ({"bound": 0.5, "relation": "=="}, "bound must be an integer"),
-        ({"control": ("", 1.0, 2)}, "description must be a text"),
-        ({"control": ("broken", 1.0, 0.5)}, "at least 1"),
-        ({"control": ("broken", 1.0, math.nan)}, "at least 1"),
-        ({"control": ("broken", 1.0, 1)}, "must exceed 1"),
+        ({"factor": 0.5}, "at least 1"),
+        ({"factor": math.nan}, "at least 1"),
+        ({"factor": 0.5, "bound": 1, "relation": "=="}, "at least 1"),
+        ({"factor": 1}, "must exceed 1"),
     ],
 )
-def test_a_claim_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(**changes)
+def test_a_declaration_that_makes_no_sense_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"claim .*{message}"):
+        declare(**changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("1e-3", "must be a number"), (True, "must be a number"), (None, "must be a number"), (np.ones(2), "one number")],
+)
+def test_what_is_no_number_is_not_measured(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"claim D1-output: value .*{message}"):
+        Measurement.of("D1-output", value, 1.0)
+    with pytest.raises(ValueError, match=f"claim D1-output: control .*{message}"):
+        Measurement.of("D1-output", 1.0, value)
 
 
 def test_scalars_of_numpy_and_torch_become_numbers() -> None:
     claim = make(measured=torch.tensor(1e-15, dtype=torch.float64), bound=np.float64(1e-12))
-    assert (type(claim.measured), type(claim.bound)) == (float, float)
-    assert type(make(relation="==", bound=np.int64(3), measured=torch.tensor(3)).measured) is int
+    assert (type(claim.measured), type(claim.declared.bound)) == (float, float)
+    claim = make(relation="==", bound=np.int64(3), measured=torch.tensor(3))
+    assert (type(claim.measured), type(claim.declared.bound)) == (int, int)
 
 
-def test_the_box_is_accessible_escaped_html_with_formulas_for_mathjax() -> None:
-    html = as_html(make(statement="$a < b$ costs \\$5 & more", expected="not reproduced", conditions="<often>"))
-    assert 'class="claim claim-failed mathjax_process" id="claim-D1-output" role="group"' in html
-    assert 'aria-label="Claim D1-output, failed"' in html
-    assert r"\(a &lt; b\) costs $5 &amp; more" in html
-    assert "&lt;often&gt;" in html
-    assert "style=" not in html
+def test_the_rows_are_the_statements_that_the_book_examines() -> None:
+    parts = {part: [int(row[1:]) for row in ROWS if row[0] == part] for part in "DNWXCR"}
+    assert parts == {
+        "D": list(range(11)),
+        "N": list(range(1, 9)),
+        "W": list(range(1, 9)),
+        "X": [1],
+        "C": list(range(1, 6)),
+        "R": [1],
+    }
+    assert sum(map(len, parts.values())) == len(ROWS) == len(set(ROWS))
+    assert [declare(id=f"{row}-word").row for row in ROWS] == list(ROWS)
 
 
-def test_the_box_for_a_terminal_names_every_fact() -> None:
-    text = as_text(make(conditions="for tanh", certificate="certificates/D1.json"))
-    for fact in ("D1-output: conditional", "Bai2024", "1e-15", "≤ 1e-12", "weight moved: 0.001 (flips)", "for tanh"):
-        assert fact in text
-    assert "certificates/D1.json" in text
+def test_only_what_is_declared_and_measured_once_with_its_verdict_is_no_problem() -> None:
+    names = ("D1-good", "D1-bad", "D1-missing", "D1-twice")
+    declared = {name: declare(id=name) for name in names}
+    measurements = [
+        Measurement.of("D1-bad", 1.0, 1e-3),
+        Measurement.of("D1-good", 1e-15, 1e-3),
+        *[Measurement.of("D1-twice", 1e-15, 1e-3)] * 2,
+        *[Measurement.of("D1-unknown", 1e-15, 1e-3)] * 2,
+    ]
+    claims, problems = join("part/one", declared, measurements)
+    assert [(claim.id, claim.verdict) for claim in claims] == [
+        ("D1-good", "reproduced"),
+        ("D1-bad", "failed"),
+        ("D1-twice", "reproduced"),
+    ]
+    assert problems == [
+        "claim D1-missing is declared but not measured",
+        "claim D1-unknown is measured but not declared",
+        "claim D1-twice is measured more than once",
+        "claim D1-unknown is measured more than once",
+        "claim D1-bad is failed, expected reproduced: measured 1, bound ≤ 1e-12, control 0.001 (flips)",
+    ]
 
 
-def test_what_is_recorded_is_what_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    shown: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    monkeypatch.setattr(claims, "display", lambda data, raw, metadata=None: shown.append((data, metadata or {})))
-    record(make(measured=math.nan))  # a failed verdict is shown, not raised
-    outputs = [nbformat.v4.new_output("display_data", data, metadata=metadata) for data, metadata in shown]
-    cell = nbformat.v4.new_code_cell(outputs=outputs)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
-    (entry,) = read_claims(tmp_path / "a.ipynb")
-    glued = {metadata["scrapbook"]["name"]: data for data, metadata in shown[1:]}
-    assert set(glued) == {"D1-output", "D1-output-bound", "D1-output-control"}
-    assert entry == shown[0][0][CLAIM_MIME]
-    assert (entry["verdict"], entry["measured"], entry["control"]["flipped"]) == ("failed", None, True)
-
-
-@pytest.mark.parametrize(("name", "value"), [("a:b", 1), ("", 1), ("a", [1]), ("a", None)])
-def test_glue_refuses_what_no_page_could_show(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match="glue"):
-        glue(name, value)
+def test_the_record_of_a_claim_is_strict_json_with_every_fact() -> None:
+    claim = make(measured=math.nan, verdict="conditional", conditions="for tanh")
+    record = json.loads(json.dumps(claim.as_json(), allow_nan=False))
+    assert record == {
+        "id": "D1-output",
+        "row": "D1",
+        "title": "Outputs are preserved",
+        "chapter": "part/one",
+        "statement": "Outputs are equal.",
+        "source": "Bai2024",
+        "conditions": "for tanh",
+        "measured": None,
+        "relation": "<=",
+        "bound": 1e-12,
+        "expected": "conditional",
+        "verdict": "failed",
+        "control": {"description": "weight moved", "factor": 1000.0, "measured": 1e-3, "flipped": True},
+    }

@@ -24,6 +24,7 @@ from companion.__main__ import main
 from companion.chapters import choose_chapters
 from companion.cluster import ClusterError, DaskCluster, bundle, connect
 from companion.execution import Outcome, run_chapters
+from companion.notebooks import OtherVersionsError
 
 PATIENCE = 240  # seconds for a worker or a kernel to start on a machine that is busy with other things
 # The notebook says who executes it, and goes on when the test hangs up.
@@ -87,8 +88,8 @@ def test_a_worker_that_dies_costs_only_its_task_and_what_is_finished_is_not_redo
             calls.append(answer(server, kill=3 not in calls, only=3))
         outcomes = running.result(PATIENCE)
     assert Counter(calls) == {3: 2, 4: 1, 5: 1}
-    assert {outcome.parameters["k"]: (outcome.executed, outcome.problems) for outcome in outcomes} == dict.fromkeys(
-        [3, 4, 5], (True, ())
+    assert {outcome.parameters["k"]: (outcome.executed, outcome.error) for outcome in outcomes} == dict.fromkeys(
+        [3, 4, 5], (True, None)
     )
     again = run_on(cluster.scheduler_address, root, 5, 4, 3)
     assert [outcome.executed for outcome in again] == [False] * 3
@@ -139,7 +140,7 @@ def test_a_notebook_whose_worker_dies_every_time_has_failed(
         running = pool.submit(run_on, cluster.scheduler_address, root, 7)
         answer(server, kill=True)
         (outcome,) = running.result(PATIENCE)
-    assert outcome.problems == ("its worker died (tries: 1; out of memory?)",)
+    assert outcome.error == "its worker died (tries: 1; out of memory?)"
     assert outcome.copy.name == "one.failed.ipynb"
 
 
@@ -150,7 +151,11 @@ def test_workers_with_other_versions_are_named(
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0" if name == "papermill" else installed(name))
     monkeypatch.chdir(root)
     assert main(["run", "one", "--scheduler", cluster.scheduler_address]) == 1
-    assert f"a worker has papermill {installed('papermill')} (here 1.0)" in capsys.readouterr().err
+    said = f"a worker has papermill {installed('papermill')} (here 1.0): install the same versions there"
+    assert said in capsys.readouterr().err
+    # What another process raised is of the very class that this one knows, though it came by value.
+    with connect(cluster.scheduler_address, []) as engine, pytest.raises(OtherVersionsError, match="papermill"):
+        engine._submit(choose_chapters(root, ["one"])[0], {}).result()
 
 
 def test_a_scheduler_that_goes_away_is_one_clear_error(root: Path, server: socket.socket) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from companion.__main__ import main
 from companion.chapters import Chapter, ProjectError, choose_chapters
-from companion.claims import read_claims
 from companion.execution import (
     Outcome,
+    claims_of,
     executed_path,
     parse_parameters,
     run_chapter,
@@ -27,6 +27,8 @@ from companion.execution import (
     state_of,
     stored_metadata,
 )
+from companion.ledger import ledger, status
+from companion.notebooks import Execution
 
 WAIT = "import time\ntime.sleep(30)"
 # Both chapters hold a kernel at the same time, or one of them times out.
@@ -40,18 +42,18 @@ MEET = (
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
     """Two chapters that hold and one for every way of failing."""
-    passing, failing = tiny.claim("T1"), tiny.claim("T1", measured="float('nan')")
-    declared = {"T1": "reproduced"}
+    passing, failing = tiny.claim("D1-one"), tiny.claim("D1-one", measured="float('nan')")
+    boxes = [tiny.box("D1-one")]
     return tiny.project(
         tmp_path_factory.mktemp("mixed"),
         {
             "good/one": {
                 "code": ["from toy import first", MEET.format(me="one", other="two"), passing],
-                "claims": declared,
+                "boxes": boxes,
             },
             "good/two": {"code": ["import toy.third", MEET.format(me="two", other="one")]},
-            "bad/claim": {"code": [failing], "claims": declared},
-            "bad/missing": {"code": [tiny.claim("T2"), tiny.claim("T2")], "claims": declared},
+            "bad/claim": {"code": [failing], "boxes": boxes},
+            "bad/missing": {"code": [tiny.claim("D1-two"), tiny.claim("D1-two")], "boxes": boxes},
             "bad/raising": {"code": ["1 / 0"]},
             "bad/dead": {"code": ["import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"]},
             "bad/slow": {"code": ["import time\ntime.sleep(60)"], "timeout": 1},
@@ -70,12 +72,14 @@ def chapter(root: Path, name: str) -> Chapter:
 
 def test_a_chapter_that_holds_leaves_a_fresh_copy_and_its_provenance(mixed: Path, outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes["good/one"]
-    assert (outcome.problems, outcome.executed, outcome.copy) == ((), True, executed_path(outcome.chapter))
+    assert (outcome.error, outcome.problems, outcome.failed, outcome.executed) == (None, (), False, True)
+    assert outcome.copy == executed_path(outcome.chapter)
     assert state_of(outcome.chapter) == "fresh"
     noted = stored_metadata(outcome.copy)
     assert noted["seconds"] > 0
     assert noted["versions"]["python"].startswith("3.")
-    assert [claim["verdict"] for claim in read_claims(outcome.copy)] == ["reproduced"]
+    assert [claim.verdict for claim in outcome.claims] == ["reproduced"]
+    assert claims_of(outcome.chapter, outcome.copy) == (list(outcome.claims), [])
 
 
 def test_kernels_at_the_same_time_do_not_cross_and_have_one_thread_each(outcomes: dict[str, Outcome]) -> None:
@@ -93,52 +97,197 @@ def test_kernels_at_the_same_time_do_not_cross_and_have_one_thread_each(outcomes
 
 
 @pytest.mark.parametrize(
-    ("name", "problems"),
+    ("name", "error"),
     [
-        ("bad/claim", ["claim T1 is failed, declared reproduced: measured not finite, bound <= 1e-12"]),
-        (
-            "bad/missing",
-            ["T1 is declared but not recorded", "T2 is recorded more than once", "T2 is recorded but not declared"],
-        ),
-        ("bad/raising", ["raised ZeroDivisionError: division by zero"]),
-        ("bad/dead", ["the kernel died"]),
-        ("bad/slow", ["longer than 1 s"]),
+        ("bad/raising", "raised ZeroDivisionError: division by zero"),
+        ("bad/dead", "the kernel died"),
+        ("bad/slow", "longer than 1 s"),
     ],
 )
-def test_a_chapter_that_fails_says_why_and_is_kept_for_inspection(
-    outcomes: dict[str, Outcome], name: str, problems: list[str]
+def test_a_chapter_that_does_not_run_to_its_end_says_why_and_is_kept_for_inspection(
+    outcomes: dict[str, Outcome], name: str, error: str
 ) -> None:
     outcome = outcomes[name]
-    assert all(any(wanted in said for said in outcome.problems) for wanted in problems), outcome.problems
+    assert error in (outcome.error or "")
+    assert (outcome.failed, outcome.problems, outcome.claims) == (True, (), ())
     assert state_of(outcome.chapter) == "failed"
     assert not executed_path(outcome.chapter).exists()
     assert outcome.copy.name.endswith(".failed.ipynb")
     assert len(nbformat.read(outcome.copy, as_version=4).cells) >= 3
 
 
+@pytest.mark.parametrize(
+    ("name", "problems"),
+    [
+        (
+            "bad/claim",
+            ["claim D1-one is failed, expected reproduced: measured not finite, bound ≤ 1e-12, control 0.001 (flips)"],
+        ),
+        (
+            "bad/missing",
+            [
+                "claim D1-one is declared but not measured",
+                "claim D1-two is measured but not declared",
+                "claim D1-two is measured more than once",
+            ],
+        ),
+    ],
+)
+def test_claims_that_are_not_as_declared_fail_a_chapter_whose_copy_is_good(
+    mixed: Path, outcomes: dict[str, Outcome], name: str, problems: list[str]
+) -> None:
+    outcome = outcomes[name]
+    assert (outcome.error, list(outcome.problems), outcome.failed) == (None, problems, True)
+    assert outcome.copy == executed_path(outcome.chapter)
+    assert state_of(outcome.chapter) == "fresh"
+    (entry,) = (entry for entry in status(mixed) if entry.chapter == name)
+    assert (entry.state, list(entry.problems)) == ("failed", problems)
+    (again,) = run_chapters([outcome.chapter])
+    assert (again.executed, again.failed, list(again.problems)) == (False, True, problems)
+
+
 def test_no_run_leaves_anything_else_behind(mixed: Path, outcomes: dict[str, Outcome]) -> None:
     left = {path.name for path in (mixed / "_build").rglob("*") if path.is_file() and path.suffix != ".lock"}
-    failed = {f"{name}.failed.ipynb" for name in ("claim", "missing", "raising", "dead", "slow")}
-    assert left == {"one.ipynb", "two.ipynb"} | failed
+    failed = {f"{name}.failed.ipynb" for name in ("raising", "dead", "slow")}
+    assert left == {f"{name}.ipynb" for name in ("one", "two", "claim", "missing")} | failed
 
 
-def test_the_longest_chapter_starts_first(tmp_path: Path, tiny: SimpleNamespace) -> None:
-    chapters = {"a": {"code": ["1"]}, "b": {"code": ["1"], "expected_seconds": 5}, "c": {"code": ["1"]}}
+class Recorder:
+    """An engine that notes what it is given, and leaves copies without outputs."""
+
+    capacity = 1
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.order: list[str] = []
+        self.seconds = seconds
+
+    def execute(self, chapter: Chapter, parameters: object, output: Path) -> Execution:
+        self.order.append(chapter.name)
+        nbformat.write(chapter.notebook, output)
+        return Execution(None, self.seconds * len(chapter.code_cells), "2026-01-02T03:04:05+00:00", {}, "none")
+
+    def cancel(self) -> None: ...
+
+
+def test_the_longest_chapter_starts_first(
+    tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny.project(tmp_path, {"a": {"code": ["1"]}, "b": {"code": ["1"]}, "c": {"code": ["1"] * 3}})
+    (root / "benchmarks").mkdir()
+    (root / "benchmarks/seconds.json").write_text('{"b": 5, "a": 1, "gone": 9}')
+
+    def order(seconds: float) -> list[str]:
+        engine = Recorder(seconds)
+        list(run_chapters(choose_chapters(root, []), engine=engine, force=True))
+        return engine.order
+
+    assert order(seconds=10.0) == ["b", "a", "c"]  # no execution yet: by the table
+    assert order(seconds=1.0) == ["c", "a", "b"]  # by the last execution here, whatever the table says
+    monkeypatch.chdir(root)
+    assert main(["status", "--save-seconds"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "benchmarks/seconds.json"
+    assert json.loads((root / "benchmarks/seconds.json").read_text()) == {"a": 2, "b": 2, "c": 4}
+
+
+def test_times_are_kept_also_where_there_was_no_table(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(single)
+    assert main(["status", "--save-seconds"]) == 0
+    assert list(json.loads((single / "benchmarks/seconds.json").read_text())) == ["one"]
+
+
+@pytest.mark.parametrize("command", ["run", "build"])
+def test_a_changed_word_or_bound_executes_nothing_and_is_judged_at_once(
+    judged: Path,
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.chdir(judged)
+    monkeypatch.setattr("companion.__main__.render", lambda root: True)
+    monkeypatch.setattr("companion.execution.execute_notebook", None)  # whatever executes would raise TypeError
+
+    def declare(**changes: str) -> None:
+        tiny.notebook(judged / "book/one.ipynb", [tiny.claim("D1-one")], boxes=[tiny.box("D1-one", **changes)])
+
+    declare(statement="Doubling $x$ is *indeed* adding it.", source="another paper", title="Another name")
+    assert {entry.state for entry in status(judged)} == {"fresh"}
+    assert main([command]) == 0
+    assert "0 of 2 chapters executed, 0 failed" in capsys.readouterr().out
+    assert [claim.declared.source for claim in ledger(judged)] == ["another paper"]
+
+    declare(bound="<= 1e-16")
+    assert main([command]) == 1
+    said = capsys.readouterr()
+    assert "0 of 2 chapters executed, 1 failed" in said.out
+    assert said.err == (
+        "\none failed; see _build/executed/book/one.ipynb\n"
+        "  claim D1-one is failed, expected reproduced: measured 1e-15, bound ≤ 1e-16, control 0.001 (flips)\n"
+    )
+    assert main(["status"]) == 0
+    said_of_one = [line for line in capsys.readouterr().out.splitlines() if line.startswith("one")]
+    assert said_of_one[0].split()[:2] == ["one", "failed"]
+    assert said_of_one[1].startswith("one: claim D1-one is failed, expected reproduced")
+    declare(verdict="not reproduced")
+    assert [claim.verdict for claim in ledger(judged)] == ["failed"]
+    declare()
+    assert main([command]) == 0
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
+    """A chapter with a claim that holds, executed, and one without claims."""
+    chapters = {"one": {"code": [tiny.claim("D1-one")], "boxes": [tiny.box("D1-one")]}, "two": {"code": []}}
+    root: Path = tiny.project(tmp_path_factory.mktemp("judged"), chapters)
+    outcomes = list(run_chapters(choose_chapters(root, [])))
+    assert not any(outcome.failed for outcome in outcomes)
+    return root
+
+
+def test_the_ledger_s_verdict_follows_the_number_in_the_copy(judged: Path) -> None:
+    copy = judged / "_build/executed/book/one.ipynb"
+    good = copy.read_text()
+    assert good.count('"value": 1e-15') == 1
+    copy.write_text(good.replace('"value": 1e-15', '"value": 1e-11'))
+    assert [(claim.measured, claim.verdict) for claim in ledger(judged)] == [(1e-11, "failed")]
+    copy.write_text(good.replace('"control": 0.001', '"control": null'))
+    assert [(claim.control, claim.verdict) for claim in ledger(judged)] == [("not finite (does not flip)", "failed")]
+    copy.write_text(good)
+    assert [claim.verdict for claim in ledger(judged)] == ["reproduced"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "two", "one"], ["run", "--force"], ["build"], ["sweep", "s.yml"]]
+)
+def test_a_declaration_that_cannot_be_used_is_refused_before_anything_runs(
+    tmp_path: Path,
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    runs = "import pathlib\npathlib.Path('ran').touch()"
+    chapters = {"one": {"code": [runs]}, "two": {"code": [runs], "boxes": [tiny.box("D1-two", bound="<= 0")]}}
     root = tiny.project(tmp_path, chapters)
+    (root / "s.yml").write_text("one: {k: [3]}\ntwo: {k: [4]}")
+    monkeypatch.chdir(root)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(
+        "companion: book/two.ipynb: claim D1-two: a control cannot miss <= 0 by a factor"
+    )
+    assert not list(root.rglob("ran"))
+    assert not list(root.rglob("*.lock"))
 
-    class Recorder:
-        capacity = 1
 
-        def execute(self, chapter: Chapter, parameters: object, output: Path) -> tuple[list[str], dict[str, float]]:
-            order.append(chapter.name)
-            nbformat.write(chapter.notebook, output)
-            return [], {"seconds": 0.0}
-
-        def cancel(self) -> None: ...
-
-    order: list[str] = []
-    list(run_chapters(choose_chapters(root, []), engine=Recorder()))
-    assert order == ["b", "a", "c"]
+def test_a_claim_that_fails_with_a_reader_s_own_parameters_is_a_result(
+    tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapter = {"code": [tiny.claim("D1-one", "k * 3e-13")], "boxes": [tiny.box("D1-one")]}
+    monkeypatch.chdir(tiny.project(tmp_path, {"one": chapter}))
+    assert main(["run", "-p", "k=5"]) == 0
+    said = capsys.readouterr()
+    assert "1 of 1 chapters executed, 0 failed" in said.out
+    assert "1 failed" in said.out.splitlines()[0]
 
 
 def test_only_what_changed_is_executed_and_the_last_good_copy_survives_a_failure(
@@ -165,7 +314,7 @@ def single(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> P
     """One quick chapter with a good copy."""
     root = tiny.project(tmp_path_factory.mktemp("single"), {"one": {"code": ["print(k)"]}})
     (outcome,) = run_chapters(choose_chapters(root, []))
-    assert outcome.problems == ()
+    assert not outcome.failed
     return root
 
 
@@ -204,7 +353,7 @@ def test_what_a_killed_run_leaves_behind_is_removed_by_the_next(single: Path) ->
     leftover = single / "_build/executed/book/.one.12345678.part.ipynb"
     leftover.write_text("half a noteb")
     (outcome,) = run_chapters(choose_chapters(single, []), force=True)
-    assert (outcome.executed, outcome.problems) == (True, ())
+    assert (outcome.executed, outcome.error, outcome.problems) == (True, None, ())
     assert not list(leftover.parent.glob(".one.*.part.ipynb"))
 
 
@@ -296,10 +445,17 @@ def test_the_ledger_is_strict_json_and_warns_of_what_is_not_up_to_date(
     monkeypatch.chdir(mixed)
     assert main(["claims", "--json"]) == 0
     said = capsys.readouterr()
-    (entry,) = json.loads(said.out, parse_constant=pytest.fail)
-    keys = "id row chapter statement source measured relation bound verdict control certificate"
-    assert list(entry) == keys.split()
-    assert (entry["chapter"], entry["control"]) == ("good/one", {"measured": 1e-3, "flipped": True})
-    assert "not up to date: bad/claim, bad/missing" in said.err
+    entries = json.loads(said.out, parse_constant=pytest.fail)
+    keys = "id row title chapter statement source conditions measured relation bound expected verdict control"
+    assert all(list(entry) == keys.split() for entry in entries)
+    assert [(entry["chapter"], entry["verdict"]) for entry in entries] == [
+        ("good/one", "reproduced"),
+        ("bad/claim", "failed"),
+    ]
+    control = {"description": "tripled", "factor": 1e3, "measured": 1e-3, "flipped": True}
+    assert entries[0]["control"] == control
+    assert "not up to date: bad/raising, bad/dead, bad/slow;" in said.err
     assert main(["status"]) == 0
-    assert any(line.split()[:2] == ["bad/slow", "failed"] for line in capsys.readouterr().out.splitlines())
+    states = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:9])
+    assert states["good/one"] == "fresh"
+    assert {state for name, state in states.items() if name.startswith("bad/")} == {"failed"}

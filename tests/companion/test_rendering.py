@@ -11,31 +11,42 @@ from types import SimpleNamespace
 import pytest
 
 from companion.__main__ import main
-from companion.rendering import STAMP, rendering_digest
+from companion.chapters import ProjectError
+from companion.rendering import STAMP, RenderingError, render, rendering_digest
 
 CONFIG = """
 title: Tiny
 author: Nobody
 only_build_toc_files: true
 execute: {execute_notebooks: "off"}
+parse: {myst_enable_extensions: [attrs_inline, colon_fence, dollarmath, substitution]}
 sphinx:
   config:
     extensions:
       [myst_nb, jupyter_book, sphinx_comments, sphinx_external_toc, sphinx_book_theme, companion.sphinx_executed]
 """
 GLUED = """
-from companion.claims import glue
+from companion.measuring import glue
 import numpy as np
 glue("count", np.int64(1000))
 glue("ratio", 2 / 3)
 glue("word", "it's text")
+glue("nothing", float("nan"))
+glue("markup", "*<b>bold</b>*")
 """
 PROSE = """# Title
 
-$x$ {glue:text}`T1` {glue:text}`T1:.1e` {glue:text}`T1-bound:.0e` {glue:text}`T1-control:.2f` {glue:text}`count`
-{glue:text}`count:d` {glue:text}`ratio:.3f` {glue:text}`ratio:.0%` {glue:text}`word` {glue:text}`two.ipynb::other:.1f`
+$x$ {glue:text}`D1-one` {glue:text}`D1-one:.1e` {glue:text}`D1-one-control:.4f` {glue:text}`count`
+{glue:text}`count:d` {glue:text}`ratio:.3f` {glue:text}`ratio:.0%` {glue:text}`word`
+{glue:text}`deep/two.ipynb::other:.1f`
 """
-SHOWN = ["1.5e-15", "1.5e-15", "1e-12", "0.00", "1000", "1000", "0.667", "67%", "it's text", "0.5"]
+SHOWN = ["1.5e-15", "1.5e-15", "0.0010", "1000", "1000", "0.667", "67%", "it's text", "0.5"]
+BOX = {
+    "title": "Doubling & adding",
+    "statement": "Doubling $x$ is adding it, {glue:text}`count` times of {glue:text}`ratio:.1%`, $ <script> $5.",
+    "control": "tripled in {glue:text}`word`, {glue:text}`nothing`, {glue:text}`markup`",
+    "source": "{ref}`elsewhere <claim-d1-two>`",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +55,24 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
     root: Path = tiny.project(
         tmp_path_factory.mktemp("book"),
         {
-            "one": {"code": [tiny.claim("T1", "1.5e-15"), GLUED], "prose": PROSE, "claims": {"T1": "reproduced"}},
-            "two": {"code": ["from companion.claims import glue\nglue('other', 0.5)"]},
+            "one": {
+                "code": [tiny.claim("D1-one", "1.5e-15"), GLUED],
+                "prose": PROSE,
+                "boxes": [tiny.box("D1-one", **BOX)],
+            },
+            "deep/two": {
+                "code": [
+                    "from companion.measuring import glue\nglue('other', 0.5)",
+                    tiny.claim("D1-two", "2e-15"),
+                ],
+                "boxes": [
+                    tiny.box("D1-two", verdict="conditional", conditions="for $k$", statement="{glue:text}`other`.")
+                ],
+            },
         },
     )
     (root / "_config.yml").write_text(CONFIG)
+    (root / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert main(["build"]) == 0
@@ -56,15 +80,57 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
 
 
 def test_glued_values_are_shown_in_every_format(book: Path) -> None:
-    html = (book / "_build/html/book/one.html").read_text()
-    assert re.findall(r'<span class="pasted-text">([^<]*)</span>', html.replace("’", "'")) == SHOWN
+    html = page(book, "one")
+    prose = html[: html.index('id="claim-D1-one"')]
+    assert re.findall(r'<span class="pasted-text">([^<]*)</span>', prose) == SHOWN
 
 
-def test_the_claim_box_is_in_the_page_with_its_formula(book: Path) -> None:
-    html = (book / "_build/html/book/one.html").read_text()
-    assert html.count('<div class="claim claim-reproduced mathjax_process" id="claim-T1"') == 1
-    assert r"Doubling \(T1\) is adding it." in html
+def page(book: Path, name: str) -> str:
+    return (book / "_build/html/book" / f"{name}.html").read_text().replace("’", "'")
+
+
+def test_the_claim_box_stands_where_the_prose_declares_it(book: Path) -> None:
+    html = page(book, "one")
+    assert html.count('<div class="claim claim-reproduced" id="claim-D1-one" role="group"') == 1
+    assert 'aria-label="Claim D1-one, reproduced"' in html
+    assert '<span class="claim-title">Doubling &amp; adding</span>' in html
+    assert html.index("pasted-text") < html.index('id="claim-D1-one"') < html.index("Rerun this chapter")
     assert "papermill.record" not in html
+    assert "vnd.companion" not in html
+
+
+def test_the_claim_box_shows_formulas_glued_values_and_every_fact(book: Path) -> None:
+    html = page(book, "one")
+    box = html[html.index('id="claim-D1-one"') : html.index("</dl>")]
+    assert r'<span class="math notranslate nohighlight">\(x\)</span>' in box
+    assert "times of" in box
+    for value in ("1000", "66.7%", "it's text", "nan"):
+        assert f'<span class="pasted-text">{value}</span>' in box, value
+    facts = re.sub(r"<[^>]*>|\s+", " ", box)
+    for fact in ("Source", "elsewhere", "Measured", "1.5e-15", "Bound", "≤ 1e-12", "Control", "0.001 (flips)"):
+        assert fact in facts, fact
+    assert 'href="deep/two.html#claim-D1-two"' in box
+    assert "Conditions" not in box
+    other = page(book, "deep/two")
+    assert 'claim claim-conditional"' in other
+    assert "Conditions" in other
+
+
+def test_the_table_shows_statements_with_the_values_of_their_chapters(book: Path) -> None:
+    html = page(book, "intro")
+    table = html[html.index("2 claims: ") :]
+    for value in ("1000", "66.7%", "0.5"):
+        assert f'<span class="pasted-text">{value}</span>' in table, value
+    assert 'href="one.html#claim-D1-one"' in table
+    assert "Doubling &amp; adding" in table
+    assert '<span class="verdict verdict-conditional">conditional</span>' in table
+
+
+@pytest.mark.parametrize("name", ["one", "intro"])
+def test_what_only_looks_like_html_does_not_arrive_live(book: Path, name: str) -> None:
+    html = page(book, name)
+    assert "&lt;script&gt;" in html
+    assert not re.search(r"<script>\W* \$?5|<b>bold", html)
 
 
 def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(
@@ -75,7 +141,7 @@ def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(
     assert main(["build"]) == 0
     said = capsys.readouterr().out
     assert "0 of 2 chapters executed" in said
-    assert re.search(r"T1 \(one\) +1.5e-15 +≤ 1e-12 +reproduced", said)
+    assert re.search(r"D1-one \(one\) +1.5e-15 +≤ 1e-12 +reproduced", said)
     last = said.splitlines()[-1]
     assert last == f"Open _build/html/index.html ({(book / '_build/html/index.html').as_uri()})"
     assert {path: path.stat().st_mtime_ns for path in (book / "_build/html").rglob("*")} == pages
@@ -89,7 +155,7 @@ def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(
         "_toc.yml",
         "constraints.txt",
         "src/toy/first.py",
-        "_build/executed/book/two.ipynb",
+        "_build/executed/book/deep/two.ipynb",
     ],
 )
 def test_whatever_the_pages_are_made_of_makes_them_out_of_date(book: Path, name: str) -> None:
@@ -125,13 +191,37 @@ def test_a_failed_rendering_leaves_the_last_good_pages_and_says_what_is_wrong(
     (book / "book/intro.md").write_text(intro)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"statement": '{{ "<" ~ "img src=x onerror=alert(1)" ~ ">" }}'}, "claim D1-one holds HTML"),
+        ({"statement": "{{ a $ }} <script>alert(1)</script> $ <b>"}, "claim D1-one: statement holds HTML"),
+        ({"statement": "{glue:text}`nowhere`"}, "No key 'nowhere' found"),
+    ],
+)
+def test_a_claim_that_no_page_can_show_fails_the_rendering(
+    book: Path, tiny: SimpleNamespace, changes: dict[str, str], message: str
+) -> None:
+    notebook = book / "book/one.ipynb"
+    committed = notebook.read_text()
+    tiny.notebook(
+        notebook, [tiny.claim("D1-one", "1.5e-15"), GLUED], prose=PROSE, boxes=[tiny.box("D1-one", **changes)]
+    )
+    try:
+        with pytest.raises((RenderingError, ProjectError), match=message):
+            render(book)
+    finally:
+        notebook.write_text(committed)
+    assert "alert(1)" not in page(book, "one")
+
+
 def test_a_failing_chapter_stops_the_build_after_the_others_have_run(
     book: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(book)
     monkeypatch.setattr("companion.__main__.render", None)  # whatever renders would raise TypeError
     tiny.notebook(book / "book/one.ipynb", ["1 / 0"])
-    tiny.notebook(book / "book/two.ipynb", ["1 / 1"])
+    tiny.notebook(book / "book/deep/two.ipynb", ["1 / 1"])
     assert main(["build"]) == 1
     said = capsys.readouterr()
     assert "2 of 2 chapters executed, 1 failed" in said.out

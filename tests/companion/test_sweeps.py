@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from pandas import DataFrame, concat
 
 from companion.__main__ import main
-from companion.sweeps import draw_figure, read_sweep
+from companion.claims import VERDICTS
+from companion.sweeps import MARKERS, draw_figure, read_sweep, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -18,8 +23,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
     """Two chapters; the claim of the first holds up to k = 3, and the chapter ends early from k = 9."""
-    code = ["assert k < 9, 'too large'", tiny.claim("T1", measured="k * 3e-13")]
-    chapters = {"part/one": {"code": code, "claims": {"T1": "reproduced"}}, "part/two": {"code": []}}
+    code = ["assert k < 9, 'too large'", tiny.claim("D1-one", measured="k * 3e-13")]
+    chapters = {"part/one": {"code": code, "boxes": [tiny.box("D1-one")]}, "part/two": {"code": []}}
     return tiny.project(tmp_path_factory.mktemp("sweeps"), chapters)
 
 
@@ -114,31 +119,80 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert main(["sweep", "ks.yml"]) == 1
     assert "1 of 3 parameter sets executed" in capsys.readouterr().out
     assert Path("_build/sweeps/ks.svg").read_bytes() == figure
-    # The same copy serves a run with these parameters, which says that the claim fails.
-    assert main(["run", "part/one", "-p", "k=5"]) == 1
-    said = capsys.readouterr()
-    assert "0 of 1 chapters executed, 1 failed" in said.out
-    assert "claim T1 is failed, declared reproduced" in said.err
+    # The same copy serves a run with these parameters.
+    assert main(["run", "part/one", "-p", "k=5"]) == 0
+    assert "0 of 1 chapters executed, 0 failed" in capsys.readouterr().out
+    # The verdict in the table is that of the present declaration.
+    notebook = Path("book/part/one.ipynb")
+    committed = notebook.read_text()
+    notebook.write_text(committed.replace("<= 1e-12", "<= 1e-10"))
+    Path("ks.yml").write_text("part/one: {k: [2, 5]}")
+    assert main(["sweep", "ks.yml"]) == 0
+    notebook.write_text(committed)
+    assert "0 of 2 parameter sets executed\nclaims: 2 reproduced\n" in capsys.readouterr().out
 
 
-def rows_of(values: list[object], measured: list[float | None], verdict: str = "reproduced") -> list[dict[str, object]]:
-    claim = {"chapter": "part/one", "claim": "T1", "relation": "<=", "bound": 1.0, "verdict": verdict}
-    return [{**claim, "parameters.k": k, "parameters.fixed": 1, "measured": y} for k, y in zip(values, measured)]
+def table(values: list[object], measured: list[float | None], verdict: str = "reproduced") -> DataFrame:
+    claim = {"chapter": "part/one", "claim": "D1-one", "relation": "<=", "bound": 1.0, "verdict": verdict}
+    rows = [{**claim, "parameters.k": k, "parameters.fixed": 1, "measured": y} for k, y in zip(values, measured)]
+    return DataFrame(rows, dtype=object)
+
+
+def texts(path: Path) -> list[str]:
+    return [element.text or "" for element in ElementTree.parse(path).iter() if element.tag.endswith("text")]
 
 
 @pytest.mark.parametrize("values", [[1, 10, 1000], ["a", "b", "a"], [[1, 2], [1, 3], [2]]])
 def test_the_figure_shows_points_bounds_and_what_was_not_finite(tmp_path: Path, values: list[object]) -> None:
-    (path,) = draw_figure(rows_of(values, [1e-3, 2.0, None]), tmp_path / "figure.svg")
-    texts = {element.text for element in ElementTree.parse(path).iter() if element.tag.endswith("text")}
-    wanted = {"T1 (part/one)", "k", "reproduced", "median", "bound (≤)", "measured (1 not finite)"}
-    assert wanted <= texts
-    assert not {"fixed", "failed"} & texts
+    (path,) = draw_figure(table(values, [1e-3, 2.0, None]), tmp_path / "figure.svg")
+    wanted = {"D1-one (part/one)", "k", "reproduced", "median", "bound (≤)", "measured (1 not finite)"}
+    assert wanted <= set(texts(path))
+    assert not {"fixed", "failed"} & set(texts(path))
+
+
+def test_a_claim_that_was_nowhere_finite_is_drawn_with_its_bounds(tmp_path: Path) -> None:
+    (path,) = draw_figure(table([1, 2], [None, None], "failed"), tmp_path / "figure.svg")
+    assert {"bound (≤)", "measured (2 not finite)"} <= set(texts(path))
+
+
+def test_a_row_of_panels_is_a_claim_and_has_one_legend(tmp_path: Path) -> None:
+    first = table([1, 10, 1000, 1000], [1e-3, 2e-3, 0.5, 2.0])
+    first["verdict"] = list(MARKERS)
+    first["parameters.name"] = ["a", "b", "a", "b"]
+    second = first.assign(claim="D1-two")
+    second["parameters.name"] = "a"
+    both = concat([first, second])
+    (path,) = draw_figure(both, tmp_path / "figure.svg")
+    counts = Counter(texts(path))
+    assert (counts["D1-one (part/one)"], counts["D1-two (part/one)"]) == (1, 1)
+    assert (counts["k"], counts["name"], counts["measured"]) == (2, 1, 3)
+    assert {counts[said] for said in (*MARKERS, "median", "bound (≤)")} == {2}
+    again = next(draw_figure(both, tmp_path / "again.svg"))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_every_verdict_has_a_shape_of_its_own() -> None:
+    assert set(MARKERS) == {*VERDICTS, "failed"}
+    assert len(set(MARKERS.values())) == len(MARKERS)
+
+
+def test_counts_stay_counts_where_some_rows_have_none(tmp_path: Path) -> None:
+    path = write_table(table([1, 2], [3, None]), tmp_path / "deep/table.csv")
+    assert path.read_text().splitlines()[1:] == [
+        "part/one,D1-one,<=,1.0,reproduced,1,1,3",
+        "part/one,D1-one,<=,1.0,reproduced,2,1,",
+    ]
+
+
+def test_the_command_line_starts_without_what_only_sweeps_need() -> None:
+    code = "import sys, companion.__main__\nprint({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_there_is_no_figure_when_nothing_varies_or_nothing_was_claimed(tmp_path: Path) -> None:
     path = tmp_path / "figure.svg"
-    assert list(draw_figure(rows_of([1, 1], [0.1, 0.2]), path)) == []
-    assert list(draw_figure([{"chapter": "part/one", "parameters.k": k, "claim": None} for k in (1, 2)], path)) == []
+    assert list(draw_figure(table([1, 1], [0.1, 0.2]), path)) == []
+    assert list(draw_figure(table([1, 2], [0.1, 0.2]).assign(claim=None), path)) == []
     assert not path.exists()
 
 

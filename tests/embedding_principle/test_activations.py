@@ -1,6 +1,8 @@
 """Every declared affine piece is checked against the function; derivatives against automatic differentiation."""
 
 import math
+import pickle
+from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_principle.activations import ACTIVATIONS, Activation, AffinePiece, leaky_relu, named
+from embedding_principle.networks import Network
+from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
 
 ALL = [*ACTIVATIONS.values(), leaky_relu(0.3), leaky_relu(-0.5)]
 PIECES = [(activation, piece) for activation in ALL for piece in activation.pieces]
@@ -102,6 +106,43 @@ def test_softplus_leaves_neither_arm() -> None:
         # The exponential of z enlarges a rounding of z up to 40 times; s (1 − s) is off by a unit of s, near one.
         torch.testing.assert_close(torch.func.vmap(differentiated)(z), reference, rtol=1e-14, atol=0)
         torch.testing.assert_close(declared(z), reference, rtol=1e-14, atol=4e-16)
+
+
+# Values.
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_a_pickled_activation_comes_back_as_it_was(activation: Activation) -> None:
+    back = pickle.loads(pickle.dumps(activation))
+    assert back == activation
+    assert hash(back) == hash(activation)
+    assert back.pieces == activation.pieces
+    z = torch.linspace(-3, 3, 101, dtype=torch.float64)
+    for ours, theirs in zip((back, back.first, back.second), (activation, activation.first, activation.second)):
+        assert torch.equal(ours(z), theirs(z))
+
+
+@pytest.mark.parametrize("loss", [squared_error, cross_entropy], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_a_pickled_risk_comes_back_as_it_was(activation: Activation, loss: Loss) -> None:
+    network = Network.uniform((2, 3, 2), activation)
+    assert pickle.loads(pickle.dumps(network)) == network
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    risk = Risk(network, x, torch.softmax(x, dim=-1), loss)
+    back = pickle.loads(pickle.dumps(risk))
+    assert (back.network, back.loss) == (network, loss)
+    theta = network.initial(torch.Generator().manual_seed(1))
+    assert torch.equal(back.gradient(theta), risk.gradient(theta))
+
+
+def test_name_and_parameters_make_an_activation() -> None:
+    assert len(set(ALL)) == len(ALL)
+    assert leaky_relu() == ACTIVATIONS["leaky_relu"]
+    assert leaky_relu(0.3) == leaky_relu(0.3)
+    first, second = leaky_relu(0.1234567), leaky_relu(0.12345671)
+    assert first.name == second.name
+    assert first != second
+    assert replace(first, name="a curve of one's own") != first
 
 
 def test_bad_requests_are_named() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from embedding_principle.activations import Activation, gelu, identity, leaky_relu, relu, sigmoid, softplus, tanh
-from embedding_principle.critical_points import CriticalPoints, saturated, search, trust_region_step
+from embedding_principle.critical_points import CriticalPoints, search, trust_region_step
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.datasets import iris, one_dimensional
 from embedding_principle.depth.lifting import Insertion, lift
-from embedding_principle.networks import Network, flatten
+from embedding_principle.networks import Network, with_ones
 from embedding_principle.risks import Risk, cross_entropy
 
 generators = st.integers(0, 2**31).map(lambda seed: torch.Generator().manual_seed(seed))
@@ -199,9 +199,8 @@ def test_lifted_points_are_accepted(
     assert proper
     for theta in (minima.theta[minima.distinct()[0]], saddles.theta[proper[0]]):
         lifted = lift(
-            shallow.network, theta.expand(20, -1), shallow.inputs, [Insertion(position, 4, activation)],
-            generator=generator,
-        )  # fmt: skip
+            shallow.at(theta).expand(20), shallow.inputs, [Insertion(position, 4, activation)], generator=generator
+        )
         assert verdict(shallow.on(lifted.network), lifted.theta) == {"converged"}
         moved = lifted.theta + 1e-6 * normal(*lifted.theta.shape, generator=generator)
         assert "converged" not in verdict(shallow.on(lifted.network), moved)
@@ -225,8 +224,8 @@ def test_a_dead_relu_neuron_may_rest() -> None:
     found = search(risk, theta)
     assert found.status == ("converged",)
     # The live neuron stays linear, so the risk is that of the regression line.
-    line_fit = torch.linalg.lstsq(torch.cat([x, torch.ones_like(x)], 1), x**2).solution
-    residual = torch.cat([x, torch.ones_like(x)], 1) @ line_fit - x**2
+    line_fit = torch.linalg.lstsq(with_ones(x), x**2).solution
+    residual = with_ones(x) @ line_fit - x**2
     assert float(found.risk[0]) == pytest.approx(float((residual**2).mean()), rel=1e-12)
 
 
@@ -369,24 +368,3 @@ def test_the_trust_region_step_is_the_minimizer(size: int, radius: float, genera
     assert float(step.norm()) <= 1.05 * radius  # the slack that is allowed
     # A step that is too long lowers the model no less; values + shift cancel to a few digits near the hard case.
     assert model(step) <= best + 1e-5 * abs(best)
-
-
-def test_saturation_needs_a_neuron_that_transmits() -> None:
-    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-    risk = Risk(Network.uniform((1, 2, 1), tanh), x, x)
-    theta = torch.tensor([[1.0, 0.0, 0.0, 30.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 30.0, 1.0, 0.0, 0.0]]).double()
-    assert saturated(risk, theta).tolist() == [True, False]
-
-
-def test_merged_features_are_no_saturation(minima: CriticalPoints) -> None:
-    # Two equal neurons below a third one: their difference moves no pre-activation, so it cannot show saturation.
-    network = Network.uniform((1, 2, 1, 1), tanh)
-    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-    layers = Network.uniform((1, 1, 1, 1), tanh).layers(normal(1, 6, generator=0))
-    first, second, third = layers
-    doubled = [
-        first._replace(weight=first.weight.expand(1, 2, 1), bias=first.bias.expand(1, 2)),
-        second._replace(weight=second.weight.expand(1, 1, 2) / 2),
-        third,
-    ]
-    assert saturated(Risk(network, x, x), flatten(doubled)).tolist() == [False]

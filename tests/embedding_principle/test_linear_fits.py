@@ -4,7 +4,7 @@ import torch
 from embedding_principle.activations import identity
 from embedding_principle.critical_points import search
 from embedding_principle.datasets import iris
-from embedding_principle.linear_fits import affine_fit, low_rank_fit
+from embedding_principle.linear_fits import affine_fit, least_squares, low_rank_fit
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 from embedding_principle.training.ensembles import GradientDescent, ensemble, train
@@ -18,7 +18,8 @@ def test_the_affine_fit_is_the_minimum_that_the_search_finds():
     flowers = iris()
     risk = Risk(Network((4, 3)), flowers.inputs, flowers.targets)
     found = search(risk, torch.zeros(1, 15, dtype=torch.float64))
-    expected = risk.network.forward(found.theta[0], flowers.inputs)
+    torch.testing.assert_close(least_squares(flowers.inputs, flowers.targets).theta, found.theta[0], rtol=0, atol=1e-9)
+    expected = risk.at(found.theta[0]).forward(flowers.inputs)
     torch.testing.assert_close(affine_fit(flowers.inputs, flowers.targets), expected, rtol=0, atol=1e-10)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from embedding_principle import networks
 from embedding_principle.activations import ACTIVATIONS, identity, named, relu, tanh
-from embedding_principle.networks import Network, flatten
+from embedding_principle.networks import Layer, Network, Parametrised, flatten
 from embedding_principle.risks import Risk
 
 widths = st.lists(st.integers(1, 5), min_size=2, max_size=5).map(tuple)
@@ -60,6 +60,26 @@ def test_splitting_and_flattening_are_inverse(widths: tuple[int, ...], seed: int
     layers = network.layers(theta)
     assert torch.equal(flatten(layers), theta)
     assert [tuple(layer.weight.shape) for layer in layers] == [(2, 3, b, a) for a, b in zip(widths, widths[1:])]
+
+
+@given(widths=widths, seed=seeds, normalized=st.booleans())
+def test_augmented_layers_hold_biases_beside_weights(widths: tuple[int, ...], seed: int, normalized: bool) -> None:
+    network = Network.uniform(widths, tanh, batch_norm_epsilon=1e-5 if normalized else None)
+    theta, order = network.initial(generator(seed), bias_scale=1.0, batch=(2, 3)), network.augmented_order()
+    assert sorted(order.tolist()) == list(range(network.n_parameters))
+    for layer, augmented in zip(network.layers(theta), network.augmented_layers(theta[..., order])):
+        assert torch.equal(augmented.matrix[..., :-1], layer.weight)
+        assert torch.equal(augmented.matrix[..., -1], layer.bias)
+        scaling = [part for part in (layer.gamma, layer.beta) if part is not None]
+        assert len(augmented.scaling) == len(scaling)
+        assert all(map(torch.equal, augmented.scaling, scaling))
+
+
+def test_augmented_layers_are_views() -> None:
+    flat = torch.zeros(2, 7)
+    for layer in Network.uniform((1, 2, 1), tanh).augmented_layers(flat):
+        layer.matrix.fill_(1.0)
+    assert torch.equal(flat, torch.ones(2, 7))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
@@ -149,5 +169,70 @@ def test_bad_requests_are_named() -> None:
         Network((3, 0, 1), (tanh,))
     with pytest.raises(ValueError, match="activations: 2 hidden layers need as many activations, got 1"):
         Network((1, 2, 2, 1), (tanh,))
-    with pytest.raises(ValueError, match="theta: expected last dimension 7"):
-        Network.uniform((1, 2, 1), tanh).layers(torch.zeros(8))
+    for split in (Network.layers, Network.augmented_layers):
+        with pytest.raises(ValueError, match="theta: expected last dimension 7"):
+            split(Network.uniform((1, 2, 1), tanh), torch.zeros(8))
+
+
+def parametrised(widths: tuple[int, ...], seed: int = 0, batch: tuple[int, ...] = ()) -> Parametrised:
+    network = Network.uniform(widths, tanh)
+    return Parametrised(network, network.initial(generator(seed), bias_scale=1.0, batch=batch))
+
+
+def test_a_point_computes_what_its_network_does() -> None:
+    point, x = parametrised((2, 3, 1), batch=(4,)), torch.ones(5, 2).double()
+    assert torch.equal(point.forward(x), point.network.forward(point.theta, x))
+    assert torch.equal(point.trace(x).features[1], point.network.trace(point.theta, x).features[1])
+    assert torch.equal(flatten(point.layers()), point.theta)
+    assert [torch.equal(one.theta, theta) for one, theta in zip(point, point.theta)] == [True] * 4
+    assert torch.equal(point[1:3].theta, point.theta[1:3])
+    assert point[2].expand(6, 2).theta.shape == (6, 2, 13)
+
+
+@given(widths=st.lists(st.integers(1, 4), min_size=2, max_size=4), seed=seeds, data=st.data())
+def test_a_layer_inserted_and_removed_leaves_the_point(widths: list[int], seed: int, data: st.DataObject) -> None:
+    point = parametrised(tuple(widths), seed, (2,))
+    q = data.draw(st.integers(0, len(widths) - 2))
+    given = point.layers()[q]
+    size = widths[q]
+    copy = Layer(torch.eye(size).double().expand(2, -1, -1), torch.zeros(2, size).double())
+    deep = point.inserted(q, copy, given, relu)
+    assert deep.network.widths == (*widths[: q + 1], size, *widths[q + 1 :])
+    assert deep.network.activations[q] == relu
+    straight = deep.replaced(q, copy, activation=identity)
+    x = torch.randn(5, widths[0], generator=generator(seed), dtype=torch.float64)
+    torch.testing.assert_close(straight.forward(x), point.forward(x), rtol=1e-13, atol=1e-13)
+    back = straight.without(q, given)
+    assert back.network == point.network
+    assert torch.equal(back.theta, point.theta)
+
+
+def test_replaced_layers_may_have_another_width() -> None:
+    point, x = parametrised((2, 3, 1)), torch.ones(5, 2).double()
+    first, second = point.layers()
+    doubled = Layer(first.weight.repeat(2, 1), first.bias.repeat(2))
+    wide = point.replaced(0, doubled, Layer(second.weight.repeat(1, 2) / 2, second.bias))
+    assert wide.network.widths == (2, 6, 1)
+    torch.testing.assert_close(wide.forward(x), point.forward(x), rtol=1e-14, atol=1e-14)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    point = parametrised((2, 3, 1))
+    first, second = point.layers()
+    with pytest.raises(ValueError, match=r"theta: expected last dimension 13, got \(12,\)"):
+        point.with_theta(point.theta[:-1])
+    with pytest.raises(ValueError, match=r"theta: expected last dimension 13, got \(\)"):
+        point.with_theta(point.theta[0])
+    with pytest.raises(ValueError, match="position: 2 is not among 0 … 1"):
+        point.inserted(2, second, second, relu)
+    for position in (-1, 1):
+        with pytest.raises(ValueError, match=rf"no hidden layer at {position}; .* positions 0 … 0"):
+            point.without(position, second)
+        with pytest.raises(ValueError, match="no hidden layer"):
+            point.network.with_activation(position, relu)
+    with pytest.raises(ValueError, match=r"layer 1: expected weights \(1, 2\), got \(1, 3\)"):
+        point.without(0, second)
+    with pytest.raises(ValueError, match=r"layer 2: expected weights \(1, 2\), got \(1, 3\)"):
+        point.replaced(0, Layer(first.weight[:2], first.bias[:2]))
+    with pytest.raises(ValueError, match="activations"):
+        point.replaced(1, second, second)

@@ -133,21 +133,29 @@ def test_the_table_of_claims_shows_every_claim(site: Path, root: Path, first_pag
     links = {attributes["href"] for tag, attributes in page.elements if tag == "a" and "href" in attributes}
     text = " ".join(" ".join(page.text).split())
     for claim in claims:
-        assert any(link.endswith(f"{claim['chapter']}.html#claim-{claim['id']}") for link in links), claim["id"]
-        assert format_number(claim["measured"]) in text, claim["id"]
-        assert claim["verdict"] in text, claim["id"]
+        assert any(link.endswith(f"{claim.chapter}.html#claim-{claim.id}") for link in links), claim.id
+        assert format_number(claim.measured) in text, claim.id
+        assert claim.bound in text, claim.id
+        assert claim.verdict in text, claim.id
+
+
+def test_every_claim_has_one_box_in_its_chapter(site: Path, root: Path) -> None:
+    for claim in ledger(root):
+        page = parsed(site / "book" / f"{claim.chapter}.html")
+        boxes = [attributes for _, attributes in page.elements if attributes.get("id") == f"claim-{claim.id}"]
+        assert [box["aria-label"] for box in boxes] == [f"Claim {claim.id}, {claim.verdict}"]
 
 
 def test_the_status_page_names_every_chapter_and_the_versions(site: Path, root: Path) -> None:
     text = " ".join(" ".join(parsed(site / "book/appendix/status.html").text).split())
-    for chapter in {claim["chapter"] for claim in ledger(root)}:
+    for chapter in {claim.chapter for claim in ledger(root)}:
         assert chapter in text
     for package in ("python", "torch", "numpy"):
         assert re.search(rf"{package} \d+\.\d+", text)
 
 
 def test_every_chapter_says_how_to_rerun_it(site: Path, root: Path) -> None:
-    for chapter in {claim["chapter"] for claim in ledger(root)}:
+    for chapter in {claim.chapter for claim in ledger(root)}:
         html = (site / "book" / f"{chapter}.html").read_text()
         assert "Rerun this chapter" in html
         assert f"{chapter}.ipynb" in html

@@ -14,27 +14,32 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from companion.chapters import Chapter, inputs_digest
-from companion.claims import CLAIM_MIME, Claim, Control, as_html
-from companion.sphinx_executed import benchmark_markdown, list_table, rerun_box, show_executed
+from companion.measuring import MEASURED_MIME
+from companion.sphinx_executed import rerun_box, show_executed
+from companion.tables import benchmark_markdown, list_table
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
-CLAIM = Claim(
-    id="D2-line",
-    row="D2",
-    statement="Equal where $|x| < 1$.",
-    source="Bai2024",
-    measured=2.5e-16,
-    relation="<=",
-    bound=1e-12,
-    control=Control("one point moved", measured=0.5, factor=10),
-)
+PROSE = """# One chapter
+
+See {ref}`the claim <claim-d2-line>`.
+
+```{claim} D2-line
+:title: A line's title
+:bound: <= 1e-12
+:control: one point moved
+:factor: 10
+:source: Bai2024
+
+Equal where $|x| < 1$.
+```
+"""
 
 
 def chapter_notebook() -> NotebookNode:
-    notebook = v4.new_notebook(metadata={"companion": {"claims": {"D2-line": "reproduced"}}})
+    notebook = v4.new_notebook(metadata={"companion": {}})
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.cells = [
-        v4.new_markdown_cell("# One chapter\n\nSee {ref}`the claim <claim-d2-line>`.", id="title"),
+        v4.new_markdown_cell(PROSE, id="title"),
         v4.new_code_cell(SOURCE, id="parameters", metadata={"tags": ["parameters"]}),
         v4.new_code_cell("show()", id="claim"),
     ]
@@ -44,7 +49,7 @@ def chapter_notebook() -> NotebookNode:
 def execute(root: Path) -> Path:
     """Write the executed copy that papermill would leave, without a kernel."""
     notebook = chapter_notebook()
-    bundle = {"text/html": as_html(CLAIM), "text/plain": "claim", CLAIM_MIME: CLAIM.as_record()}
+    bundle = {"text/plain": "judged", MEASURED_MIME: {"id": "D2-line", "value": 2.5e-16, "control": 0.5}}
     notebook.cells[2].outputs = [v4.new_output("display_data", data=bundle)]
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["companion"] |= {
@@ -82,18 +87,20 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 """
 
 
-def render(root: Path) -> subprocess.CompletedProcess[str]:
-    (root / "conf.py").write_text(CONF)
+def render(root: Path, conf: str = "") -> subprocess.CompletedProcess[str]:
+    (root / "conf.py").write_text(CONF + conf)
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", ".", "_build/html"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
-def read_chapter(root: Path) -> None:
-    """Hand the chapter to the extension as Sphinx does before it parses a page."""
+def read_chapter(root: Path, *, draft: bool = False) -> NotebookNode:
+    """Hand the chapter to the extension as Sphinx does before it parses a page; returns what Sphinx then parses."""
     path = root / "book/one.ipynb"
     env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
-    app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env))
-    show_executed(app, "book/one", [path.read_text()])
+    app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft)))
+    source = [path.read_text()]
+    show_executed(app, "book/one", source)
+    return nbformat.reads(source[0], as_version=4)
 
 
 def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> None:
@@ -106,11 +113,15 @@ def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> 
         (project / f"_build/html/book/{name}.html").read_text() for name in ("one", "intro", "status")
     )
     assert "More prose" in chapter
-    assert 'id="claim-D2-line"' in chapter
+    assert chapter.count('id="claim-D2-line"') == 1
+    assert '<div class="claim claim-reproduced" id="claim-D2-line" role="group"' in chapter
+    assert "judged" not in chapter, "what a notebook shows by hand is not for the page"
     assert 'href="#claim-D2-line"' in chapter
     assert "Rerun this chapter" in chapter
     assert 'href="one.html#claim-D2-line"' in intro
-    assert "2.5e-16" in intro
+    for text in ("2.5e-16", "A line’s title", "D2-line"):
+        assert text in intro
+        assert text in chapter
     assert '<span class="verdict verdict-reproduced">reproduced</span>' in intro
     for text in ("1.5", "2026-01-02 03:04 UTC", "python 3.11.0", "a small machine"):
         assert text in status
@@ -156,6 +167,56 @@ def test_a_refusal_fails_the_build(project: Path) -> None:
     assert "book/one.ipynb: its executed copy is missing; `make book`" in done.stderr
 
 
+def prose(root: Path, old: str, new: str) -> None:
+    """Change the prose of the chapter, whose outputs stay."""
+    notebook = chapter_notebook()
+    assert old in notebook.cells[0].source
+    notebook.cells[0].source = notebook.cells[0].source.replace(old, new)
+    nbformat.write(notebook, root / "book/one.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "<= 1e-12",
+            "<= 1e-20",
+            "its executed copy is failed; claim D2-line is failed, expected reproduced: measured 2.",
+        ),
+        ("claim} D2-line", "claim} D2-other", "claim D2-other is declared but not measured"),
+        ("<= 1e-12", "<= small", "book/one.ipynb: claim D2-line: :bound: must end in a number, not 'small'"),
+        ("$|x| < 1$.", "<b>bold</b>.", "book/one.ipynb: claim D2-line: statement holds HTML"),
+        ("Bai2024", "<script>alert(1)</script>", "book/one.ipynb: claim D2-line: source holds HTML"),
+        ("See", "```{claim} D2-line\n```\n\nSee", "book/one.ipynb: claim D2-line: :title: is missing"),
+        ("See", ":::{claim} D2-third\n:::\n\nSee", "claim D2-third: declare it in a Markdown cell of a chapter"),
+    ],
+)
+def test_a_claim_that_is_not_as_declared_fails_the_build(project: Path, old: str, new: str, message: str) -> None:
+    prose(project, old, new)
+    done = render(project)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_a_claim_on_a_page_that_is_no_chapter_is_refused(project: Path) -> None:
+    (project / "book/status.md").write_text(f"# Status\n\n{PROSE.partition('.')[2]}")
+    done = render(project)
+    assert done.returncode != 0
+    assert "claim D2-line: declare it in a Markdown cell of a chapter" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "verdict"),
+    [(lose_copy, "not measured"), (edit_code, "reproduced"), (change_versions, "reproduced")],
+)
+def test_a_draft_shows_what_there_is(project: Path, damage: Callable[[Path], None], verdict: str) -> None:
+    damage(project)
+    assert "Rerun this chapter" in read_chapter(project, draft=True).cells[-1].source
+    done = render(project, "companion_draft = True\n")
+    assert done.returncode == 0, done.stderr
+    assert f'aria-label="Claim D2-line, {verdict}"' in (project / "_build/html/book/one.html").read_text()
+
+
 def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
     box = rerun_box(Chapter(project, Path("book/one.ipynb")))
     assert "python -m companion run one -p seeds=4\n" in box
@@ -171,7 +232,7 @@ def test_a_table_without_rows_says_so() -> None:
     assert list_table(["a"], [], "plain") == "*none*"
 
 
-def test_a_benchmark_shows_medians_ratio_range_and_goal():
+def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
     row = {
         "case": "P = 41",
         "facts": {"P": 2401.0, "error": 1.5e-15},

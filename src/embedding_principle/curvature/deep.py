@@ -2,17 +2,18 @@
 
 Write a[l] = (f[l], 1) and V[l] = (W[l], b[l]), so that z[l] = V[l] a[l−1]. For each sample let
 
-    δ[m] = ∂R/∂z[m],    G[m, l] = dδ[m]/dz[l],    T[m, l] = df[m]/dz[l].
+    δ[m] = ∂R_S/∂z[m],    G[m, l] = dδ[m]/dz[l],    T[m, l] = df[m]/dz[l].
 
-Differentiating ∂R/∂V[l]_ij = Σ_samples δ[l]_i a[l−1]_j once more gives, for l ≤ m,
+Differentiating ∂R_S/∂V[l]_ij = Σ_samples δ[l]_i a[l−1]_j once more gives, for l ≤ m,
 
-    ∂²R / ∂V[l]_ij ∂V[m]_pq = Σ_samples ( G[m, l]_pi a[l−1]_j a[m−1]_q + δ[m]_p T[m−1, l]_qi a[l−1]_j ),
+    ∂²R_S / ∂V[l]_ij ∂V[m]_pq = Σ_samples ( G[m, l]_pi a[l−1]_j a[m−1]_q + δ[m]_p T[m−1, l]_qi a[l−1]_j ),
 
 the second term only for l < m and q not the constant feature. Each sum is one matrix product over the samples, so
 nearly all work is done at the speed of matrix multiplication. The book's appendix on the Hessian derives it.
 
 Arrays are laid out (S, units, …, n): a batch of S networks first, the samples last. The pair of layers is called
-(low, high) and counted from 0, as in `passes`.
+(low, high) and counted from 0, as in `passes`. Letters in shapes and in einsum are the indices of the formula: i and j
+belong to V[low], p and q to V[high]; r is summed over, s is the network, n the sample.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.curvature.passes import OPERAND, Passes, blocks_of_passes, outer
+from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
 Tangents = dict[int, Tensor]
@@ -31,54 +33,52 @@ def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P), exactly symmetric, of a network without batch normalization.
 
     Example:
-        >>> from embedding_principle.networks import Network
         >>> x = torch.tensor([[-1.0], [1.0]]).double()
         >>> closed_form_hessian(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double())
         tensor([[[2., 0.],
                  [0., 2.]]], dtype=torch.float64)
     """
-    widths = risk.network.widths
+    network = risk.network
     matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, parts in blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in widths)):
-        sums = _Sums(widths)
-        for part in parts:
-            sums.add(part)
+    for rows, samples in blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in network.widths)):
+        sums = _Sums(network)
+        for passes in samples:
+            sums.add(passes)
         sums.write(matrix[rows])
     return matrix
 
 
-def _tangents(part: Passes, low: int) -> tuple[Tangents, Tangents]:
+def _tangents(passes: Passes, low: int) -> tuple[Tangents, Tangents]:
     """dz[m]/dz[low], (S, m_m, m_low, n), for all m > low, and df[m]/dz[low] for hidden m > low."""
     before, after = Tangents(), Tangents()
-    for m in range(low + 1, len(part.weights)):
-        if m == low + 1:  # df[low]/dz[low] is diagonal
-            before[m] = part.weights[m].unsqueeze(3) * part.slopes[low].unsqueeze(1)
+    for m in range(low + 1, len(passes.weights)):
+        if m == low + 1:
+            # df[low]/dz[low] is diagonal: (S, p, i, 1) times (S, 1, i, n).
+            before[m] = passes.weights[m].unsqueeze(3) * passes.slopes[low].unsqueeze(1)
         else:
-            after[m - 1] = part.slopes[m - 1].unsqueeze(2) * before[m - 1]
-            before[m] = _apply(part.weights[m], after[m - 1])
+            # (S, r, 1, n) times (S, r, i, n).
+            after[m - 1] = passes.slopes[m - 1].unsqueeze(2) * before[m - 1]
+            before[m] = torch.einsum("spr,srin->spin", passes.weights[m], after[m - 1])
     return before, after
 
 
-def _preactivation_hessians(part: Passes, low: int, tangents: Tangents) -> Iterator[tuple[int, Tensor]]:
+def _preactivation_hessians(passes: Passes, low: int, tangents: Tangents) -> Iterator[tuple[int, Tensor]]:
     """(m, G[m, low]) for m from the output down to low, each (S, m_m, m_low, n)."""
-    last = len(part.weights) - 1
+    last = len(passes.weights) - 1
     if low == last:
-        yield last, part.curvature
+        yield last, passes.curvature
         return
-    hessian = torch.einsum("scdn,sdin->scin", part.curvature, tangents[last])
+    hessian = torch.einsum("sprn,srin->spin", passes.curvature, tangents[last])
     yield last, hessian
     for m in reversed(range(low, last)):
-        hessian = _apply(part.weights[m + 1].mT, hessian).mul_(part.slopes[m].unsqueeze(2))
+        # (S, p, i, n) times (S, p, 1, n).
+        hessian = torch.einsum("srp,srin->spin", passes.weights[m + 1], hessian).mul_(passes.slopes[m].unsqueeze(2))
         if m > low:
-            hessian.addcmul_(part.bends[m].unsqueeze(2), tangents[m])
+            hessian.addcmul_(passes.bends[m].unsqueeze(2), tangents[m])
         else:
-            hessian.diagonal(dim1=1, dim2=2).add_(part.bends[m].mT)
+            # dz[low]/dz[low] is the identity; the diagonal is (S, n, i).
+            hessian.diagonal(dim1=1, dim2=2).add_(passes.bends[m].mT)
         yield m, hessian
-
-
-def _apply(matrix: Tensor, columns: Tensor) -> Tensor:
-    """Matrix (S, a, b) times columns (S, b, i, n)."""
-    return (matrix @ columns.flatten(2)).view(len(matrix), -1, *columns.shape[2:])
 
 
 @cache
@@ -96,35 +96,41 @@ class _Sums:
     A diagonal block is symmetric in (p, i) and in (j, q): its sum holds a triangle of each, a quarter of the work.
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        self.widths = widths
+    def __init__(self, network: Network) -> None:
+        self.network = network
         self.products: dict[tuple[int, int, str], Tensor] = {}
 
-    def add(self, part: Passes) -> None:
+    def add(self, passes: Passes) -> None:
         """Add the share of some of the samples."""
-        for low in range(len(part.weights)):
-            before, after = _tangents(part, low)
-            for high, hessian in _preactivation_hessians(part, low, before):
+        for low in range(len(passes.weights)):
+            before, after = _tangents(passes, low)
+            for high, hessian in _preactivation_hessians(passes, low, before):
                 if low == high:
-                    self._add_diagonal(part, low, hessian)
+                    self._add_diagonal(passes, low, hessian)
                 else:
-                    self._add_cross(part, low, high, hessian, after.get(high - 1))
+                    self._add_cross(passes, low, high, hessian, after.get(high - 1))
 
-    def _add_diagonal(self, part: Passes, layer: int, hessian: Tensor) -> None:
-        features, width = part.features[layer], hessian.shape[1]
+    def _add_diagonal(self, passes: Passes, layer: int, hessian: Tensor) -> None:
+        features, width = passes.features[layer], hessian.shape[1]
         (p, i, _), (j, q, _) = _triangle(width), _triangle(features.shape[1])
+        # (S, p ≥ i, n) and (S, j ≥ q, n).
+        lower = hessian.flatten(1, 2).index_select(1, p * width + i)
         products = features.index_select(1, j).mul_(features.index_select(1, q))
-        self._add_product((layer, layer, "G"), hessian.flatten(1, 2).index_select(1, p * width + i), products)
+        self._add_product((layer, layer, "G"), lower, products)
 
-    def _add_cross(self, part: Passes, low: int, high: int, hessian: Tensor, tangent: Tensor | None) -> None:
-        below, delta = part.features[low], part.deltas[high]
-        self._add_product((low, high, "G"), hessian.flatten(1, 2), outer(below, part.features[high]))
-        if tangent is None:  # T[low, low] is diagonal, of slopes: only q = i
-            self._add_product((low, high, "T"), outer(delta, part.slopes[low]), below)
+    def _add_cross(self, passes: Passes, low: int, high: int, hessian: Tensor, tangent: Tensor | None) -> None:
+        below, above, delta = passes.features[low], passes.features[high], passes.deltas[high]
+        # (S, p · i, n) and (S, j · q, n).
+        self._add_product((low, high, "G"), hessian.flatten(1, 2), outer(below, above))
+        if tangent is None:
+            # T[low, low] is diagonal, of slopes, so that q = i: (S, p · i, n) and (S, j, n).
+            self._add_product((low, high, "T"), outer(delta, passes.slopes[low]), below)
         else:
+            # (S, q · i, n) and (S, p · j, n).
             self._add_product((low, high, "T"), tangent.flatten(1, 2), outer(delta, below))
 
     def _add_product(self, key: tuple[int, int, str], left: Tensor, right: Tensor) -> None:
+        """Add the sum over samples of all products of a row of `left` with a row of `right`, (S, rows, rows)."""
         if key in self.products:
             self.products[key].baddbmm_(left, right.mT.expand(len(left), -1, -1))
         else:
@@ -132,45 +138,53 @@ class _Sums:
 
     def write(self, matrix: Tensor) -> None:
         """Copy the sums into the Hessian (S, P, P), in the order of θ."""
-        for low, width in enumerate(self.widths[1:]):
+        views = _blocks(self.network, matrix)
+        for low, (fan_in, width) in enumerate(zip(self.network.widths, self.network.widths[1:])):
             # Strips of rows keep the copies in the cache and their memory small.
-            strip = max(1, OPERAND // (len(matrix) * width * (self.widths[low] + 1) ** 2))
+            strip = max(1, OPERAND // (len(matrix) * width * (fan_in + 1) ** 2))
             for first in range(0, width, strip):
-                units = range(first, min(first + strip, width))
-                self._copy(matrix, self._diagonal(low, units), (low, units), (low, range(width)))
-            for high in range(low + 1, len(self.widths) - 1):
-                rows, columns = (low, range(width)), (high, range(self.widths[high + 1]))
+                units = slice(first, min(first + strip, width))
+                _copy(self._diagonal(low, units), [[part[:, units] for part in row] for row in views[low, low]])
+            for high in range(low + 1, self.network.depth):
                 block = self._cross(low, high)
-                self._copy(matrix, block, rows, columns)
-                self._copy(matrix, block.permute(0, 3, 4, 1, 2), columns, rows)
+                _copy(block, views[low, high])
+                # (S, p, q, i, j).
+                _copy(block.permute(0, 3, 4, 1, 2), views[high, low])
 
-    def _diagonal(self, layer: int, units: range) -> Tensor:
+    def _diagonal(self, layer: int, units: slice) -> Tensor:
         """Rows i of a diagonal block, (S, i, j, p, q)."""
-        width, inputs, triangle = self.widths[layer + 1], self.widths[layer] + 1, self.products[layer, layer, "G"]
-        rows = triangle.index_select(1, _triangle(width)[2][units.start : units.stop].flatten())
+        width, inputs = self.network.widths[layer + 1], self.network.widths[layer] + 1
+        # (S, p ≥ i, j ≥ q), then (S, i · p, j ≥ q), then (S, i · p, j · q).
+        triangles = self.products[layer, layer, "G"]
+        rows = triangles.index_select(1, _triangle(width)[2][units].flatten())
         square = rows.gather(2, _triangle(inputs)[2].flatten().expand(*rows.shape[:2], -1))
-        return square.view(-1, len(units), width, inputs, inputs).transpose(2, 3)
+        return square.view(len(square), -1, width, inputs, inputs).transpose(2, 3)
 
     def _cross(self, low: int, high: int) -> Tensor:
         """The block of layers low < high, (S, i, j, p, q)."""
-        i, below, p, above = self.widths[low + 1], self.widths[low] + 1, self.widths[high + 1], self.widths[high] + 1
-        total = self.products[low, high, "G"].view(-1, p, i, below, above)
+        widths = self.network.widths
+        i, j, p, q = widths[low + 1], widths[low] + 1, widths[high + 1], widths[high] + 1
+        total = self.products[low, high, "G"].view(-1, p, i, j, q)
         through = self.products[low, high, "T"]
         if high == low + 1:
-            total.diagonal(dim1=2, dim2=4).add_(through.view(-1, p, i, below).transpose(2, 3))
+            # The diagonal q = i is (S, p, j, i).
+            total.diagonal(dim1=2, dim2=4).add_(through.view(-1, p, i, j).transpose(2, 3))
         else:
-            total[..., :-1].add_(through.view(-1, above - 1, i, p, below).permute(0, 3, 2, 4, 1))
+            # (S, q, i, p, j) to (S, p, i, j, q).
+            total[..., :-1].add_(through.view(-1, q - 1, i, p, j).permute(0, 3, 2, 4, 1))
         return total.permute(0, 2, 3, 1, 4)
 
-    def _copy(self, matrix: Tensor, block: Tensor, rows: tuple[int, range], columns: tuple[int, range]) -> None:
-        for row_place, j in self._places(*rows):
-            for column_place, q in self._places(*columns):
-                part = block[:, :, j, :, q]
-                matrix[:, row_place, column_place].view(part.shape).copy_(part)
 
-    def _places(self, layer: int, units: range) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where θ holds the weights and the biases of these units, and which columns of V those are."""
-        start = sum(m * (k + 1) for k, m in zip(self.widths[:layer], self.widths[1:]))
-        inputs, middle = self.widths[layer], start + self.widths[layer] * self.widths[layer + 1]
-        weights = slice(start + units.start * inputs, start + units.stop * inputs)
-        return (weights, slice(inputs)), (slice(middle + units.start, middle + units.stop), slice(inputs, inputs + 1))
+def _blocks(network: Network, matrix: Tensor) -> dict[tuple[int, int], list[list[Tensor]]]:
+    """The Hessian (S, P, P) by pairs of layers: [[∂²/∂W∂W, ∂²/∂W∂b], [∂²/∂b∂W, ∂²/∂b∂b]], views (S, i[, j], p[, q])."""
+    # Rows (S, P, i[, j]) to (S, i[, j], P).
+    rows = [[network.layers(part.movedim(1, -1)) for part in layer] for layer in network.layers(matrix.mT)]
+    pairs = [(low, high) for low in range(network.depth) for high in range(network.depth)]
+    return {(low, high): [[row[high].weight, row[high].bias] for row in rows[low]] for low, high in pairs}
+
+
+def _copy(block: Tensor, views: list[list[Tensor]]) -> None:
+    """Copy a block (S, i, j, p, q) to its four views: biases are the last j and the last q."""
+    for (weights, biases), part in zip(views, (block[:, :, :-1], block[:, :, -1])):
+        weights.copy_(part[..., :-1])
+        biases.copy_(part[..., -1])

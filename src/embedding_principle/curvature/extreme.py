@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from embedding_principle.risks import Risk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExtremeEigenvalues:
     """Both ends of a spectrum.
 

@@ -138,15 +138,16 @@ def one_hidden_layer_inertia(risk: Risk, theta: Tensor) -> Counts:
 def _diagonalized(risk: Risk, theta: Tensor) -> tuple[Tensor, Tensor]:
     """The eigenvalues of B (P,) and J (P, n) in the basis of its eigenvectors, for H over the bound on its norm."""
     parts = hessian_parts(passes_over(risk, theta[None]))
-    jacobian, blocks = parts.jacobian[0], parts.blocks[0]
+    jacobian, residual = parts.jacobian[0], parts.residual[0]
     gram = jacobian.mT @ jacobian
-    if not (torch.isfinite(gram).all() and torch.isfinite(blocks).all()):
+    if not (torch.isfinite(gram).all() and torch.isfinite(residual).all()):
         raise ValueError("one_hidden_layer_inertia: the derivatives at theta are not finite")
-    values, vectors = torch.linalg.eigh(blocks)
+    values, vectors = torch.linalg.eigh(residual)
     rotated = vectors.mT @ jacobian[neurons(risk.network)]
     bound = torch.linalg.eigvalsh(gram)[-1] + values.abs().max()
-    residual = torch.cat([values.flatten(), values.new_zeros(1)])  # the output's bias has no residual part
-    return residual / bound, torch.cat([rotated.flatten(0, 1), jacobian[-1:]]) / bound.sqrt()
+    # The output's bias, last in θ, has no residual part.
+    eigenvalues = torch.cat([values.flatten(), values.new_zeros(1)])
+    return eigenvalues / bound, torch.cat([rotated.flatten(0, 1), jacobian[-1:]]) / bound.sqrt()
 
 
 def _counts_below(residual: Tensor, jacobian: Tensor, shift: float) -> tuple[int, int]:

@@ -4,10 +4,11 @@ With f_θ(x) = Σ_i v_i σ(w_i·x + b_i) + c, every second derivative of f invol
 the risk is J Jᵀ, J = (∂f/∂θ) sqrt(ℓ″/n) with a column for each sample (the Gauss–Newton part), plus one symmetric
 block of size m_0 + 2 for each neuron's parameters (w_i, b_i, v_i):
 
-    Σ_samples δ [[v_i σ″(z_i) a aᵀ, σ′(z_i) a], [σ′(z_i) aᵀ, 0]],    a = (x, 1),  δ = ∂R/∂f.
+    Σ_samples δ [[v_i σ″(z_i) a aᵀ, σ′(z_i) a], [σ′(z_i) aᵀ, 0]],    a = (x, 1),  δ = ∂R_S/∂f.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,17 +18,17 @@ from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HessianParts:
-    """The two parts of the Hessian H = J Jᵀ + residual.
+    """The two parts of the Hessian H = J Jᵀ + B.
 
     Attributes:
         jacobian: J, (S, P, n).
-        blocks: the residual part of each neuron, (S, m_1, m_0 + 2, m_0 + 2); zero for c.
+        residual: the block of B that belongs to each neuron, (S, m_1, m_0 + 2, m_0 + 2); B is zero for c.
     """
 
     jacobian: Tensor
-    blocks: Tensor
+    residual: Tensor
 
 
 def has_one_hidden_layer(network: Network) -> bool:
@@ -41,7 +42,7 @@ def has_one_hidden_layer(network: Network) -> bool:
     return network.depth == 2 and network.widths[-1] == 1 and network.batch_norm_epsilon is None
 
 
-def hessian_parts(part: Passes) -> HessianParts:
+def hessian_parts(passes: Passes) -> HessianParts:
     """Both parts from both passes; passes over blocks of the samples give summands of H.
 
     Example:
@@ -50,25 +51,39 @@ def hessian_parts(part: Passes) -> HessianParts:
         >>> x = torch.ones(5, 2).double()
         >>> risk = Risk(Network.uniform((2, 3, 1), tanh), x, x[:, :1])
         >>> parts = hessian_parts(passes_over(risk, torch.zeros(1, 13).double()))
-        >>> parts.jacobian.shape, parts.blocks.shape
+        >>> parts.jacobian.shape, parts.residual.shape
         (torch.Size([1, 13, 5]), torch.Size([1, 3, 4, 4]))
     """
-    inputs, hidden, slopes = part.features[0], part.features[1], part.slopes[0]
-    (count, width, samples), fan_in = slopes.shape, inputs.shape[1] - 1
-    scale = part.curvature[:, 0].sqrt()
-    incoming = slopes * (part.weights[1].mT * scale)
-    jacobian = slopes.new_empty(count, width * (fan_in + 2) + 1, samples)
+    return HessianParts(_jacobian(passes), _residual(passes))
+
+
+def _jacobian(passes: Passes) -> Tensor:
+    inputs, hidden = passes.features
+    scale = passes.curvature[:, 0].sqrt()
+    incoming = passes.slopes[0] * (passes.weights[1].mT * scale)
+    (count, width, samples), fan_in = incoming.shape, inputs.shape[1] - 1
+    jacobian = incoming.new_empty(count, width * (fan_in + 2) + 1, samples)
+    # In the order of θ: all w, all b, then all v with c, whose feature is the constant one.
     weights, biases, outgoing = torch.split(jacobian, [width * fan_in, width, width + 1], dim=1)
+    # (S, i, 1, n) times (1, 1, j, n).
     torch.mul(incoming.unsqueeze(2), inputs[:, :-1].unsqueeze(1), out=weights.view(count, width, fan_in, samples))
     biases.copy_(incoming)
     torch.mul(hidden, scale, out=outgoing)
-    blocks = slopes.new_zeros(count, width, fan_in + 2, fan_in + 2)
-    bent = part.bends[0] @ outer(inputs, inputs).mT
-    blocks[..., :-1, :-1] = bent.view(count, width, fan_in + 1, fan_in + 1)
-    blocks[..., -1, :-1] = blocks[..., :-1, -1] = (part.deltas[1] * slopes) @ inputs.mT
-    return HessianParts(jacobian, blocks)
+    return jacobian
 
 
+def _residual(passes: Passes) -> Tensor:
+    inputs, slopes = passes.features[0], passes.slopes[0]
+    (count, width, _), size = slopes.shape, inputs.shape[1]
+    residual = slopes.new_zeros(count, width, size + 1, size + 1)
+    # (S, m_1, n) times (1, n, (m_0 + 1)²).
+    bent = passes.bends[0] @ outer(inputs, inputs).mT
+    residual[..., :-1, :-1] = bent.view(count, width, size, size)
+    residual[..., -1, :-1] = residual[..., :-1, -1] = (passes.deltas[1] * slopes) @ inputs.mT
+    return residual
+
+
+@cache
 def neurons(network: Network) -> Tensor:
     """Where θ holds (w_i, b_i, v_i) of each neuron i, integers (m_1, m_0 + 2).
 
@@ -78,9 +93,8 @@ def neurons(network: Network) -> Tensor:
         tensor([[0, 1, 4, 6],
                 [2, 3, 5, 7]])
     """
-    inputs, width, _ = network.widths
-    incoming, i = torch.arange(width * inputs).view(width, inputs), torch.arange(width)[:, None]
-    return torch.cat([incoming, width * inputs + i, width * inputs + width + i], dim=1)
+    first, last = network.layers(torch.arange(network.n_parameters))
+    return torch.cat([first.weight, first.bias[:, None], last.weight.mT], dim=1)
 
 
 def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
@@ -98,10 +112,10 @@ def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """
     own = neurons(risk.network)
     matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, sums in blocks_of_passes(risk, theta, units=theta.shape[-1]):
+    for rows, samples in blocks_of_passes(risk, theta, units=theta.shape[-1]):
         total = torch.zeros_like(matrix[rows])
-        for part in map(hessian_parts, sums):
-            total.baddbmm_(part.jacobian, part.jacobian.mT)
-            total[:, own.unsqueeze(2), own.unsqueeze(1)] += part.blocks
+        for parts in map(hessian_parts, samples):
+            total.baddbmm_(parts.jacobian, parts.jacobian.mT)
+            total[:, own.unsqueeze(2), own.unsqueeze(1)] += parts.residual
         torch.add(total, total.mT, out=matrix[rows]).div_(2)  # a matrix product rounds J Jᵀ unsymmetrically
     return matrix

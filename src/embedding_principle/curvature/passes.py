@@ -1,15 +1,16 @@
-"""One forward and one backward pass of a network, with all that a closed-form Hessian needs of it.
+"""One forward and one backward pass of S networks at once, with all that a closed-form Hessian needs of them.
 
 Arrays are laid out (S, units, n): a batch of S networks first, the samples last, so that a sum over samples is one
-matrix product. In lists, entry l of 0, …, L − 1 belongs to the theory's layer l + 1.
+matrix product. In lists, entry l of 0, …, L − 1 belongs to the theory's layer l + 1. (Training needs the gradient only,
+many times over: `training.backpropagation` finds the same a, z and δ in buffers that it keeps.)
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from embedding_principle.networks import with_ones
 from embedding_principle.risks import Risk
 
 # Doubles in one operand of a matrix product (4 MB): blocks of networks and of samples are chosen so that operands stay
@@ -19,17 +20,17 @@ OPERAND = 1 << 19
 _FEWEST_SAMPLES = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Passes:
-    """What the two passes leave behind; R is the risk, so derivatives carry its factor 1/n.
+    """What the two passes leave behind; derivatives of the risk R_S carry its factor 1/n.
 
     Attributes:
         weights: W[l], each (S, m_l, m_{l−1}).
         features: a[l−1] = (f[l−1], 1), what layer l receives, each (S, m_{l−1} + 1, n); S = 1 for the inputs.
         slopes: σ′(z[l]) of each hidden layer, (S, m_l, n).
-        bends: σ″(z[l]) ∂R/∂f[l] of each hidden layer, (S, m_l, n).
-        deltas: δ[l] = ∂R/∂z[l], each (S, m_l, n).
-        curvature: ∂²R/∂f[L]², (S, m_L, m_L, n).
+        bends: σ″(z[l]) ∂R_S/∂f[l] of each hidden layer, (S, m_l, n).
+        deltas: δ[l] = ∂R_S/∂z[l], each (S, m_l, n).
+        curvature: ∂²R_S/∂f[L]², (S, m_L, m_L, n).
     """
 
     weights: list[Tensor]
@@ -44,6 +45,7 @@ def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Pass
     """Both passes over some of the samples for θ (S, P).
 
     Example:
+        >>> import torch
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
         >>> x = torch.ones(5, 2).double()
@@ -52,10 +54,10 @@ def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Pass
         torch.Size([4, 3, 5])
     """
     n, activations, layers = len(risk.inputs), risk.network.activations, risk.network.layers(theta)
-    features, preactivations = [_augmented(risk.inputs[samples].mT.unsqueeze(0))], []
+    features, preactivations = [with_ones(risk.inputs[samples].mT.unsqueeze(0), dim=-2)], []
     for layer, activation in zip(layers, activations):
         preactivations.append(layer.weight @ features[-1][:, :-1] + layer.bias.unsqueeze(-1))
-        features.append(_augmented(activation(preactivations[-1])))
+        features.append(with_ones(activation(preactivations[-1]), dim=-2))
     output = (layers[-1].weight @ features[-1][:, :-1] + layers[-1].bias.unsqueeze(-1)).mT
     slopes = [activation.first(z) for activation, z in zip(activations, preactivations)]
     deltas, bends = [risk.loss.residuals(output, risk.targets[samples]).mT.contiguous() / n], list[Tensor]()
@@ -67,10 +69,6 @@ def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Pass
     return Passes([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
 
 
-def _augmented(features: Tensor) -> Tensor:
-    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-
-
 def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, Iterator[Passes]]]:
     """Passes over blocks of networks and, within each, over blocks of samples.
 
@@ -80,13 +78,14 @@ def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple
         units: rows that the largest operand has for each network and sample; it sets the size of the blocks.
 
     Yields:
-        The rows of θ in a block, and the passes over the blocks of samples.
+        The rows of θ in a block of networks, and the passes of these over each block of samples.
 
     Example:
+        >>> import torch
         >>> from embedding_principle.networks import Network
         >>> x = torch.ones(300, 1).double()
-        >>> blocks = blocks_of_passes(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double(), units=OPERAND)
-        >>> [[part.deltas[0].shape[-1] for part in parts] for rows, parts in blocks]
+        >>> networks = blocks_of_passes(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double(), units=OPERAND)
+        >>> [[passes.deltas[0].shape[-1] for passes in samples] for rows, samples in networks]
         [[128, 128, 44]]
     """
     n = len(risk.inputs)
@@ -102,7 +101,9 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     """All products of a unit of the one with a unit of the other, (S, a · b, n).
 
     Example:
+        >>> import torch
         >>> outer(torch.ones(1, 2, 7), torch.ones(4, 3, 7)).shape
         torch.Size([4, 6, 7])
     """
+    # (S, a, 1, n) times (S, 1, b, n).
     return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)

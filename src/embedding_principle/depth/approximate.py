@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.activations import Activation, AffinePiece, identity
-from embedding_principle.depth.lifting import Lifted
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.networks import Layer, Network, Parametrised, flatten
 from embedding_principle.risks import Risk
 
 ASYMPTOTE = AffinePiece(-math.inf, math.inf, slope=1.0)
@@ -79,8 +78,8 @@ def first_bend(activation: Activation, centre: float) -> tuple[int, float]:
 
 
 def approximate_lift(
-    straight: Lifted, position: int, activation: Activation, *, line: AffinePiece, centre: float, sizes: Tensor
-) -> Lifted:
+    straight: Parametrised, position: int, activation: Activation, *, line: AffinePiece, centre: float, sizes: Tensor
+) -> Parametrised:
     """Replace an inserted identity layer by one of σ, used near z₀ in windows of given sizes.
 
     Args:
@@ -100,38 +99,23 @@ def approximate_lift(
     Example:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.depth.lifting import Insertion, lift
-        >>> network, x = Network((1, 1)), torch.linspace(-1, 1, 5).double()[:, None]
-        >>> theta, g = torch.tensor([2.0, 1.0]).double(), torch.Generator().manual_seed(0)
-        >>> straight = lift(network, theta, x, [Insertion(0, 2, identity)], generator=g)
+        >>> x, g = torch.linspace(-1, 1, 5).double()[:, None], torch.Generator().manual_seed(0)
+        >>> shallow = Parametrised(Network((1, 1)), torch.tensor([2.0, 1.0]).double())
+        >>> straight = lift(shallow, x, [Insertion(0, 2, identity)], generator=g)
         >>> bent = approximate_lift(
         ...     straight, 0, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=torch.tensor([0.1, 0.01]).double()
         ... )
-        >>> coarse, fine = (bent.network.forward(bent.theta, x) - network.forward(theta, x)).abs().amax((-2, -1))
+        >>> coarse, fine = (bent.forward(x) - shallow.forward(x)).abs().amax((-2, -1))
         >>> round(float(coarse / fine))
         99
     """
     _require_identity(straight.network, position)
-    layers = straight.network.layers(straight.theta)
-    first, second = layers[position : position + 2]
+    first, second = straight.layers()[position : position + 2]
     epsilon = sizes.view(-1, *[1] * first.bias.dim())
     outgoing = second.weight / (epsilon * line.slope)[..., None]
     inner = Layer(epsilon[..., None] * first.weight, centre + epsilon * first.bias)
     outer = Layer(outgoing, second.bias - outgoing.sum(-1) * (line.slope * centre + line.intercept))
-    batch = (len(sizes), *straight.theta.shape[:-1])
-    inherited = [[_spread(layer, batch) for layer in part] for part in (layers[:position], layers[position + 2 :])]
-    theta = flatten([*inherited[0], inner, outer, *inherited[1]])
-    return Lifted(_with_activation(straight.network, position, activation), theta)
-
-
-def _spread(layer: Layer, batch: tuple[int, ...]) -> Layer:
-    """The same layer for every size."""
-    weight, bias = layer.weight, layer.bias
-    return Layer(weight.expand(*batch, *weight.shape[-2:]), bias.expand(*batch, bias.shape[-1]))
-
-
-def _with_activation(network: Network, position: int, activation: Activation) -> Network:
-    before, after = network.activations[:position], network.activations[position + 1 :]
-    return replace(network, activations=(*before, activation, *after))
+    return straight.expand(len(sizes)).replaced(position, inner, outer, activation=activation)
 
 
 def _require_identity(network: Network, position: int) -> None:
@@ -139,7 +123,9 @@ def _require_identity(network: Network, position: int) -> None:
         raise ValueError(f"straight: the layer at position {position} is not an identity layer; insert one with `lift`")
 
 
-def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Activation, centre: float) -> Tensor:
+def leading_gradient(
+    risk: Risk, straight: Parametrised, position: int, activation: Activation, centre: float
+) -> Tensor:
     """The limit of ε^(2−p) ∇R at approximate lifts over a critical point, for the tangent at z₀ and ε → 0.
 
     It is the gradient with respect to A₀ and c₀ of Q = d/dt R(z ↦ z + tκz^p/p!) at t = 0, the first change of the risk
@@ -159,10 +145,10 @@ def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Ac
         >>> from embedding_principle.activations import softplus
         >>> from embedding_principle.depth.lifting import Insertion, lift
         >>> x = torch.linspace(-1, 1, 5).double()[:, None]
-        >>> network, theta = Network((1, 1)), torch.tensor([2.0, 1.0]).double()
-        >>> g = torch.Generator().manual_seed(0)
-        >>> straight = lift(network, theta, x, [Insertion(0, 1, identity)], generator=g)
-        >>> bool(leading_gradient(Risk(network, x, 2 * x + 1), straight, 0, softplus, 0.0).norm() > 1)
+        >>> risk, g = Risk(Network((1, 1)), x, 2 * x + 1), torch.Generator().manual_seed(0)
+        >>> shallow = risk.at(torch.tensor([2.0, 1.0]).double())
+        >>> straight = lift(shallow, x, [Insertion(0, 1, identity)], generator=g)
+        >>> bool(leading_gradient(risk, straight, 0, softplus, 0.0).norm() > 1)
         True
     """
     _require_identity(straight.network, position)
@@ -175,14 +161,13 @@ def leading_gradient(risk: Risk, straight: Lifted, position: int, activation: Ac
         def bent(amount: Tensor) -> Tensor:
             """The risk with that share of the bend."""
             # Only the values of this curve are used, not the derivatives that it inherits.
-            curve = replace(identity, function=lambda z: z + amount * strength * z**order)
-            return risk.on(_with_activation(straight.network, position, curve))(theta).sum()
+            curve = replace(identity, name="bent", function=lambda z: z + amount * strength * z**order)
+            return risk.on(straight.network.with_activation(position, curve))(theta).sum()
 
         zero = torch.zeros((), dtype=theta.dtype)
         change: Tensor = torch.func.jvp(bent, (zero,), (torch.ones_like(zero),))[1]
         return change
 
     gradient: Tensor = torch.func.grad(first_change)(straight.theta)
-    layers = [Layer(*map(torch.zeros_like, layer[:2])) for layer in straight.network.layers(gradient)]
-    layers[position] = straight.network.layers(gradient)[position]
-    return flatten(layers)
+    layers = straight.network.layers(gradient)
+    return flatten([layer if q == position else Layer(*map(torch.zeros_like, layer)) for q, layer in enumerate(layers)])

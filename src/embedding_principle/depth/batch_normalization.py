@@ -7,15 +7,15 @@ before the normalization cannot bring it to zero.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.networks import Layer, Parametrised, flatten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Normalized:
     """One hidden layer's normalization on S; mean, deviation s, γ and β are (..., m_l), ẑ is (..., n, m_l)."""
 
@@ -26,63 +26,59 @@ class _Normalized:
     beta: Tensor
 
 
-def _normalized(network: Network, theta: Tensor, inputs: Tensor) -> list[_Normalized]:
-    if network.batch_norm_epsilon is None:
-        raise ValueError(
-            "network: it has no batch normalization (batch_norm_epsilon is None); add it by with_batch_norm"
-        )
+def _normalized(point: Parametrised, inputs: Tensor) -> list[_Normalized]:
+    epsilon = point.network.batch_norm_epsilon
+    if epsilon is None:
+        raise ValueError("point: no batch normalization (batch_norm_epsilon is None); add it by with_batch_norm")
     layers = []
-    for (weight, bias, gamma, beta), f in zip(network.layers(theta), network.trace(theta, inputs).features[:-1]):
-        assert gamma is not None, "every hidden layer is normalized"
-        assert beta is not None
+    for (weight, bias, gamma, beta), f in zip(point.layers(), point.trace(inputs).features[:-1]):
         z = f @ weight.mT + bias.unsqueeze(-2)
         variance, mean = torch.var_mean(z, dim=-2, correction=0)
-        deviation = (variance + network.batch_norm_epsilon).sqrt()
+        deviation = (variance + epsilon).sqrt()
         standardized = (z - mean.unsqueeze(-2)) / deviation.unsqueeze(-2)
         layers.append(_Normalized(mean, deviation, standardized, gamma, beta))
     return layers
 
 
 def with_batch_norm(
-    network: Network, theta: Tensor, *, gamma: float = 1.0, beta: float = 0.0, epsilon: float = 1e-5
-) -> tuple[Network, Tensor]:
+    point: Parametrised, *, gamma: float = 1.0, beta: float = 0.0, epsilon: float = 1e-5
+) -> Parametrised:
     """The same weights and biases in a network with batch normalization before every σ.
 
     Args:
-        network: without batch normalization.
-        theta: (..., P).
+        point: θ, (..., P), without batch normalization.
         gamma: the scale of every hidden neuron.
         beta: the shift of every hidden neuron.
         epsilon: the ε of the normalization.
 
     Returns:
-        The network with batch normalization and its parameters (..., P′).
+        The parameters with batch normalization, (..., P′).
 
     Example:
         >>> from embedding_principle.activations import tanh
-        >>> network, theta = with_batch_norm(Network.uniform((1, 2, 1), tanh), torch.zeros(7), beta=3.0)
-        >>> network.layers(theta)[0].beta
+        >>> from embedding_principle.networks import Network
+        >>> point = Parametrised(Network.uniform((1, 2, 1), tanh), torch.zeros(7))
+        >>> with_batch_norm(point, beta=3.0).layers()[0].beta
         tensor([3., 3.])
     """
-    layers = network.layers(theta)
+    *hidden, last = point.layers()
     constant: Callable[[Tensor, float], Tensor] = torch.full_like
-    hidden = [Layer(w, b, constant(b, gamma), constant(b, beta)) for w, b, *_ in layers[:-1]]
-    return Network(network.widths, network.activations, epsilon), flatten([*hidden, layers[-1]])
+    normalized = [Layer(w, b, constant(b, gamma), constant(b, beta)) for w, b in hidden]
+    return Parametrised(replace(point.network, batch_norm_epsilon=epsilon), flatten([*normalized, last]))
 
 
-def fold_batch_norm(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Network, Tensor]:
+def fold_batch_norm(point: Parametrised, inputs: Tensor) -> Parametrised:
     """The network without batch normalization that has the same features and outputs on S.
 
     Each neuron takes its normalization into its weights: w ← γ w/s, b ← γ (b − mean)/s + β, with the mean and the
     deviation s = sqrt(v + ε) of its pre-activations over S.
 
     Args:
-        network: with batch normalization.
-        theta: (..., P).
+        point: θ, (..., P), with batch normalization.
         inputs: (n, m_0).
 
     Returns:
-        The network without batch normalization and its parameters (..., P′).
+        The parameters without batch normalization, (..., P′).
 
     Raises:
         ValueError: if the network has no batch normalization.
@@ -90,20 +86,20 @@ def fold_batch_norm(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Ne
     Example:
         >>> from embedding_principle.activations import relu
         >>> x = torch.tensor([[-1.0], [0.0], [2.0]]).double()
-        >>> network, theta = with_batch_norm(Network.uniform((1, 2, 1), relu), torch.arange(7.0).double())
-        >>> folded, weights = fold_batch_norm(network, theta, x)
-        >>> torch.allclose(folded.forward(weights, x), network.forward(theta, x))
+        >>> from embedding_principle.networks import Network
+        >>> point = with_batch_norm(Parametrised(Network.uniform((1, 2, 1), relu), torch.arange(7.0).double()))
+        >>> torch.allclose(fold_batch_norm(point, x).forward(x), point.forward(x))
         True
     """
-    *hidden, last = network.layers(theta)
+    *hidden, last = point.layers()
     folded = []
-    for (weight, bias, *_), each in zip(hidden, _normalized(network, theta, inputs)):
+    for (weight, bias, *_), each in zip(hidden, _normalized(point, inputs)):
         scale = each.gamma / each.deviation
         folded.append(Layer(weight * scale.unsqueeze(-1), (bias - each.mean) * scale + each.beta))
-    return Network(network.widths, network.activations), flatten([*folded, last])
+    return Parametrised(replace(point.network, batch_norm_epsilon=None), flatten([*folded, last]))
 
 
-def linearity_thresholds(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+def linearity_thresholds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """max_i(−sign(γ_j) ẑ_ij) of each hidden neuron: it keeps z > 0 on all of S exactly when β_j/|γ_j| exceeds this.
 
     Proof: γẑ_i + β > 0 for all i reads β > |γ| max_i(−sign(γ) ẑ_i). The threshold is at least
@@ -117,15 +113,17 @@ def linearity_thresholds(network: Network, theta: Tensor, inputs: Tensor) -> tup
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> network, theta = with_batch_norm(Network.uniform((1, 1, 1), relu), torch.ones(4).double(), epsilon=0.0)
-        >>> linearity_thresholds(network, theta, torch.tensor([[-1.0], [-1.0], [2.0]]).double())[0]
+        >>> from embedding_principle.networks import Network
+        >>> plain = Parametrised(Network.uniform((1, 1, 1), relu), torch.ones(4).double())
+        >>> point = with_batch_norm(plain, epsilon=0.0)
+        >>> linearity_thresholds(point, torch.tensor([[-1.0], [-1.0], [2.0]]).double())[0]
         tensor([0.7071], dtype=torch.float64)
     """
-    neurons = _normalized(network, theta, inputs)
+    neurons = _normalized(point, inputs)
     return tuple((-each.gamma.sign().unsqueeze(-2) * each.standardized).amax(-2) for each in neurons)
 
 
-def threshold_bounds(network: Network, theta: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+def threshold_bounds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """sqrt(mean_i ẑ_ij² / (n − 1)), below which the threshold of a neuron cannot lie.
 
     Proof: let M = max, m = min of x_i with mean 0 and mean square s. (x_i − M)(x_i − m) ≤ 0 sums to s ≤ −mM, and
@@ -140,9 +138,11 @@ def threshold_bounds(network: Network, theta: Tensor, inputs: Tensor) -> tuple[T
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> network, theta = with_batch_norm(Network.uniform((1, 1, 1), relu), torch.ones(4).double(), epsilon=0.0)
-        >>> threshold_bounds(network, theta, torch.tensor([[-1.0], [0.0], [0.0], [0.0], [1.0]]).double())[0]
+        >>> from embedding_principle.networks import Network
+        >>> plain = Parametrised(Network.uniform((1, 1, 1), relu), torch.ones(4).double())
+        >>> point = with_batch_norm(plain, epsilon=0.0)
+        >>> threshold_bounds(point, torch.tensor([[-1.0], [0.0], [0.0], [0.0], [1.0]]).double())[0]
         tensor([0.5000], dtype=torch.float64)
     """
-    neurons = _normalized(network, theta, inputs)
+    neurons = _normalized(point, inputs)
     return tuple((each.standardized.square().mean(-2) / (len(inputs) - 1)).sqrt() for each in neurons)

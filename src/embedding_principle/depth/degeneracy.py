@@ -7,26 +7,24 @@ dimensions: Dφ is onto unless A lacks column rank and B lacks row rank at once.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from embedding_principle.curvature.inertia import MINIMAL_GAP, RELATIVE_THRESHOLD, Counts, UnclearInertiaError, inertia
-from embedding_principle.depth.lifting import Insertion, Lifted, collapse, deepened, occupied_pieces
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.depth.lifting import Insertion, collapse, deepened, occupied_pieces
+from embedding_principle.networks import Layer, Parametrised
 
 # Singular values below this fraction of the largest are round-off of a rank-deficient matrix (1e-16 to 1e-15 for
 # sizes in the tens); dropping them changes the output by no more than that fraction.
 _RANK_THRESHOLD = 1e-13
 
 
-def differential(lifted: Network, theta: Tensor, inputs: Tensor, positions: Sequence[int]) -> Tensor:
+def differential(point: Parametrised, inputs: Tensor, positions: Sequence[int]) -> Tensor:
     """Dφ at a lifted point, (P, P′), for layers inserted one after the other at these positions.
 
     Args:
-        lifted: the deeper architecture.
-        theta: a member of the lifted set, (P′,).
+        point: a member of the lifted set, (P′,).
         inputs: x, (n, m_0).
         positions: q of each `Insertion`, in the order of `lift`; φ undoes the last one first.
 
@@ -35,27 +33,30 @@ def differential(lifted: Network, theta: Tensor, inputs: Tensor, positions: Sequ
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> member, x = torch.tensor([1.0, 2.0, 2.0, -4.0]).double(), torch.tensor([[-1.0], [1.0]]).double()
-        >>> differential(Network((1, 1, 1), (relu,)), member, x, [0])
+        >>> from embedding_principle.networks import Network
+        >>> member = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
+        >>> differential(member, torch.tensor([[-1.0], [1.0]]).double(), [0])
         tensor([[2., 0., 1., 0.],
                 [0., 2., 2., 1.]], dtype=torch.float64)
     """
-    product = torch.eye(len(theta), dtype=theta.dtype)
+    product = torch.eye(len(point.theta), dtype=point.theta.dtype)
     for q in reversed(positions):
-        pieces = occupied_pieces(lifted, theta, inputs, q)
-        if pieces.outside:
-            raise ValueError(f"theta: the layer inserted at position {q} is not linear: {pieces.outside[0].detail}")
-        phi = partial(collapse, lifted, position=q, slope=pieces.slope, intercept=pieces.intercept)
-        product = torch.func.jacrev(phi)(theta) @ product
-        lifted, theta = _without(lifted, q), phi(theta)
+        derivative, point = _collapsed(point, inputs, q)
+        product = derivative @ product
     return product
 
 
-def _without(network: Network, position: int) -> Network:
-    """The architecture before a layer was inserted at this position."""
-    widths, activations = list(network.widths), list(network.activations)
-    del widths[position + 1], activations[position]
-    return Network(tuple(widths), tuple(activations))
+def _collapsed(point: Parametrised, inputs: Tensor, position: int) -> tuple[Tensor, Parametrised]:
+    """Dφ at a member, for one inserted layer, and the point below it."""
+    pieces = occupied_pieces(point, inputs, position)
+    if pieces.outside:
+        raise ValueError(f"point: the layer inserted at position {position} is not linear: {pieces.outside[0].detail}")
+
+    def phi(theta: Tensor) -> Parametrised:
+        return collapse(point.with_theta(theta), position, pieces.slope, pieces.intercept)
+
+    derivative: Tensor = torch.func.jacrev(lambda theta: phi(theta).theta)(point.theta)
+    return derivative, phi(point.theta)
 
 
 def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
@@ -90,22 +91,15 @@ def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
 
 
 def singular_lift(
-    network: Network,
-    theta: Tensor,
-    inputs: Tensor,
-    insertion: Insertion,
-    *,
-    ranks: tuple[int, int],
-    generator: Generator,
-) -> Lifted:
+    point: Parametrised, inputs: Tensor, insertion: Insertion, *, ranks: tuple[int, int], generator: Generator
+) -> Parametrised:
     """A random member of T_S(θ) whose A and B have given ranks.
 
     With W[q+1] = U S Vᵀ of rank r, the rows of ΛA span the row space of W and random further directions, the columns
     of B the column space of W and random further ones. Every neuron sits on the last piece of its activation.
 
     Args:
-        network: the shallow architecture.
-        theta: θ, (P,).
+        point: θ, (P,).
         inputs: x, (n, m_0).
         insertion: the layer to insert; its activation's last piece must extend to +∞.
         ranks: (rank A, rank B), each at least r, rank A + rank B − r ≤ k.
@@ -116,26 +110,26 @@ def singular_lift(
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> g, x = torch.Generator().manual_seed(0), torch.randn(5, 2).double()
-        >>> lifted = singular_lift(
-        ...     Network((2, 2)), torch.zeros(6).double(), x, Insertion(0, 3, relu), ranks=(1, 1), generator=g
-        ... )
-        >>> torch.linalg.matrix_rank(differential(lifted.network, lifted.theta, x, [0])).item()
+        >>> origin = Parametrised(Network((2, 2)), torch.zeros(6).double())
+        >>> deep = singular_lift(origin, x, Insertion(0, 3, relu), ranks=(1, 1), generator=g)
+        >>> torch.linalg.matrix_rank(differential(deep, x, [0])).item()
         5
     """
     q, k, piece = insertion.position, insertion.width, insertion.activation.pieces[-1]
     if piece.upper != math.inf:
         raise ValueError(f"activation: the last piece of {insertion.activation.name} is bounded; use one that is not")
-    deeper, layers = deepened(network, insertion), network.layers(theta)
-    incoming, outgoing = _factors(layers[q].weight, k, ranks, generator)
+    # Refuses an impossible insertion.
+    deepened(point.network, insertion)
+    weight, bias = point.layers()[q]
+    incoming, outgoing = _factors(weight, k, ranks, generator)
     incoming = incoming / piece.slope
-    margin = 0.5 + torch.rand(
-        k, generator=generator, dtype=torch.float64
-    )  # neurons differ in their distance to the kink
-    offset = max(piece.lower, 0.0) + margin - (network.trace(theta, inputs).features[q] @ incoming.mT).amin(0)
-    remaining = layers[q].bias - outgoing @ (piece.slope * offset + piece.intercept)
-    inserted = [Layer(incoming, offset), Layer(outgoing, remaining)]
-    return Lifted(deeper, flatten([*layers[:q], *inserted, *layers[q + 1 :]]))
+    # Neurons differ in their distance to the kink.
+    margin = 0.5 + torch.rand(k, generator=generator, dtype=torch.float64)
+    offset = max(piece.lower, 0.0) + margin - (point.trace(inputs).features[q] @ incoming.mT).amin(0)
+    remaining = bias - outgoing @ (piece.slope * offset + piece.intercept)
+    return point.inserted(q, Layer(incoming, offset), Layer(outgoing, remaining), insertion.activation)
 
 
 def _factors(weight: Tensor, k: int, ranks: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:

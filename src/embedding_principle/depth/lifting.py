@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.networks import Layer, Network, Parametrised
 from embedding_principle.risks import check_data
 
 
@@ -36,19 +36,6 @@ class Insertion:
     position: int
     width: int
     activation: Activation
-
-
-@dataclass(frozen=True)
-class Lifted:
-    """Deeper networks that lie in T_S(θ).
-
-    Attributes:
-        network: the deeper architecture.
-        theta: its parameters, (..., P′), one member for each θ of the batch.
-    """
-
-    network: Network
-    theta: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ class Violation:
     sample: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Occupation:
     """The affine pieces that the neurons of one layer occupy on S.
 
@@ -83,6 +70,27 @@ class Occupation:
     slope: Tensor
     intercept: Tensor
     outside: tuple[Violation, ...]
+
+
+def smallest_width(network: Network, position: int) -> int:
+    """min(m_q, m_{q+1}): with so many neurons inserted at position q members exist for every θ.
+
+    Example:
+        >>> smallest_width(Network((3, 2)), 0)
+        2
+    """
+    return min(network.widths[position : position + 2])
+
+
+def smallest_insertions(network: Network, activation: Activation, *, spare: int = 0) -> list[Insertion]:
+    """At every position the narrowest layer with members for every θ, so many spare neurons wider.
+
+    Example:
+        >>> from embedding_principle.activations import relu, tanh
+        >>> [insertion.width for insertion in smallest_insertions(Network.uniform((3, 2, 1), tanh), relu, spare=2)]
+        [4, 3]
+    """
+    return [Insertion(q, smallest_width(network, q) + spare, activation) for q in range(network.depth)]
 
 
 def deepened(network: Network, insertion: Insertion) -> Network:
@@ -98,9 +106,7 @@ def deepened(network: Network, insertion: Insertion) -> Network:
         (1, 2, 3, 1)
     """
     q, k, activation = insertion.position, insertion.width, insertion.activation
-    if not 0 <= q < network.depth:
-        raise ValueError(f"position: {q} is not among 0 … {network.depth - 1} for widths {network.widths}")
-    needed = min(network.widths[q : q + 2])
+    deeper, needed = network.inserted(q, k, activation), smallest_width(network, q)
     if k < needed:
         raise ValueError(f"width: {k} is too small at position {q}; min(m_q, m_{{q+1}}) = {needed} neurons are needed")
     if not activation.pieces:
@@ -110,13 +116,10 @@ def deepened(network: Network, insertion: Insertion) -> Network:
         )
     if network.batch_norm_epsilon is not None:
         raise ValueError("network: lifting is defined for networks without batch normalization")
-    widths = (*network.widths[: q + 1], k, *network.widths[q + 1 :])
-    return Network(widths, (*network.activations[:q], activation, *network.activations[q:]))
+    return deeper
 
 
-def lift(
-    network: Network, theta: Tensor, inputs: Tensor, insertions: Sequence[Insertion], *, generator: Generator
-) -> Lifted:
+def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *, generator: Generator) -> Parametrised:
     """A random member of the lifted set T_S(θ), for each θ of a batch; several insertions are composed in order.
 
     Each inserted neuron sits on a random affine piece at a random place and has a random size. Up to these sizes, A
@@ -124,13 +127,13 @@ def lift(
     random solution of BΛA = W[q+1]. So members are well-conditioned, whatever the rank of W[q+1].
 
     Args:
-        network: the shallow architecture.
-        theta: its parameters, (..., P) float64; `theta.expand(count, -1)` draws many members over one θ.
+        point: θ, (..., P) float64; `point.expand(count)` draws many members over one θ.
         inputs: the training inputs x, (n, m_0).
         insertions: the positions count layers of the network as it is when its turn comes.
         generator: the source of randomness.
 
     Returns:
+        A member for each θ, (..., P′).
         Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
 
     Raises:
@@ -140,42 +143,43 @@ def lift(
         >>> from embedding_principle.activations import relu, tanh
         >>> network, x = Network.uniform((1, 2, 1), tanh), torch.linspace(-1, 1, 5).double()[:, None]
         >>> g = torch.Generator().manual_seed(0)
-        >>> theta = network.initial(g)
-        >>> lifted = lift(network, theta, x, [Insertion(1, 3, relu)], generator=g)
-        >>> torch.allclose(lifted.network.forward(lifted.theta, x), network.forward(theta, x), atol=1e-14)
+        >>> point = Parametrised(network, network.initial(g))
+        >>> deep = lift(point, x, [Insertion(1, 3, relu)], generator=g)
+        >>> torch.allclose(deep.forward(x), point.forward(x), atol=1e-14)
         True
     """
-    check_data("inputs", inputs, (len(inputs), network.widths[0]))
-    check_data("theta", theta, (*theta.shape[:-1], network.n_parameters))
+    check_data("inputs", inputs, (len(inputs), point.network.widths[0]))
+    check_data("theta", point.theta, tuple(point.theta.shape))
     for insertion in insertions:
-        network, theta = deepened(network, insertion), _insert(network, theta, inputs, insertion, generator)
-    return Lifted(network, theta)
+        # Refuses an impossible insertion.
+        deepened(point.network, insertion)
+        point = _insert(point, inputs, insertion, generator)
+    return point
 
 
-def _insert(network: Network, theta: Tensor, inputs: Tensor, insertion: Insertion, generator: Generator) -> Tensor:
+def _insert(point: Parametrised, inputs: Tensor, insertion: Insertion, generator: Generator) -> Parametrised:
     q, k, pieces = insertion.position, insertion.width, insertion.activation.pieces
-    layers = network.layers(theta)
-    features = network.trace(theta, inputs).features[q]
-    weight, bias = layers[q].weight, layers[q].bias
-    batch = theta.shape[:-1]
+    features = point.trace(inputs).features[q]
+    weight, bias = point.layers()[q]
+    (following, preceding), batch = weight.shape[-2:], bias.shape[:-1]
     table = torch.tensor([(p.lower, p.upper, p.slope, p.intercept) for p in pieces], dtype=torch.float64)
     choice = torch.randint(len(pieces), (*batch, k), generator=generator)
     lower, upper, slope, intercept = table[choice].unbind(-1)
 
-    size = 0.5 + _uniform((*batch, k), generator)  # neither tiny nor huge: keeps members well-conditioned
-    if k >= network.widths[q]:
-        direction = _orthonormal(batch, k, network.widths[q], generator)
+    # Neither tiny nor huge: keeps members well-conditioned.
+    size = 0.5 + _uniform((*batch, k), generator)
+    if k >= preceding:
+        direction = _orthonormal(batch, k, preceding, generator)
         size, offset = _place(direction, size, features, lower, upper, generator)
         incoming = size[..., None] * direction
         outgoing = _outgoing(weight, slope[..., None] * incoming, generator)
     else:
-        carrier = _orthonormal(batch, k, network.widths[q + 1], generator).mT
+        carrier = _orthonormal(batch, k, following, generator).mT
         direction = _carried(weight, carrier, generator) / slope[..., None]
         size, offset = _place(direction, size, features, lower, upper, generator)
         incoming, outgoing = size[..., None] * direction, carrier / size[..., None, :]
     remaining = bias - (outgoing @ (slope * offset + intercept)[..., None])[..., 0]
-    inserted = [Layer(incoming, offset), Layer(outgoing, remaining)]
-    return flatten([*layers[:q], *inserted, *layers[q + 1 :]])
+    return point.inserted(q, Layer(incoming, offset), Layer(outgoing, remaining), insertion.activation)
 
 
 def _carried(weight: Tensor, carrier: Tensor, generator: Generator) -> Tensor:
@@ -227,47 +231,45 @@ def _orthonormal(batch: Sequence[int], rows: int, columns: int, generator: Gener
 
 
 def violations(
-    network: Network,
-    theta: Tensor,
-    inputs: Tensor,
-    insertion: Insertion,
-    candidate: Tensor,
-    *,
-    tolerance: float = 1e-10,
+    shallow: Parametrised, deep: Parametrised, inputs: Tensor, insertion: Insertion, *, tolerance: float = 1e-10
 ) -> tuple[Violation, ...]:
     """Every way in which a deeper parameter fails to be in T_S(θ); an empty tuple means that it is a member.
 
     Args:
-        network: the shallow architecture.
-        theta: θ, (P,).
+        shallow: θ, (P,).
+        deep: the candidate, (P′,).
         inputs: x, (n, m_0).
         insertion: where the layer of the candidate is inserted.
-        candidate: the deeper parameter, (P′,).
         tolerance: of conditions 1 and 3, relative to 1 + the largest modulus of the layer's entries: rounding in the
             products B Λ A stays some decades below 1e-10 for members as `lift` draws them.
 
+    Raises:
+        ValueError: for an impossible insertion (see `deepened`), or if the candidate's architecture is not the one
+            with the layer inserted.
+
     Example:
         >>> from embedding_principle.activations import relu
-        >>> network, x = Network((1, 1)), torch.tensor([[-1.0], [1.0]]).double()
-        >>> theta = torch.tensor([2.0, 0.0]).double()
-        >>> member = torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
-        >>> violations(network, theta, x, Insertion(0, 1, relu), member)
+        >>> x, insertion = torch.tensor([[-1.0], [1.0]]).double(), Insertion(0, 1, relu)
+        >>> shallow = Parametrised(Network((1, 1)), torch.tensor([2.0, 0.0]).double())
+        >>> deep = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
+        >>> violations(shallow, deep, x, insertion)
         ()
-        >>> outside = torch.tensor([1.0, 0.5, 2.0, -1.0]).double()
-        >>> [(v.condition, v.neuron, v.sample) for v in violations(network, theta, x, Insertion(0, 1, relu), outside)]
+        >>> outside = deep.with_theta(torch.tensor([1.0, 0.5, 2.0, -1.0]).double())
+        >>> [(v.condition, v.neuron, v.sample) for v in violations(shallow, outside, x, insertion)]
         [('layer linearization', 0, 0)]
     """
-    q, deeper = insertion.position, deepened(network, insertion)
-    shallow, deep = network.layers(theta), deeper.layers(candidate)
-    inherited = zip(shallow[:q] + shallow[q + 1 :], deep[:q] + deep[q + 2 :])
-    numbers = [*range(1, q + 1), *range(q + 2, network.depth + 1)]
+    if deep.network != deepened(shallow.network, insertion):
+        raise ValueError(f"deep: {deep.network} is not {shallow.network} with the {insertion}; give the one inserted")
+    q, given, kept = insertion.position, deep.layers(), shallow.layers()
+    inherited = zip(kept[:q] + kept[q + 1 :], given[:q] + given[q + 2 :])
+    numbers = [*range(1, q + 1), *range(q + 2, len(kept) + 1)]
     found: list[Violation] = []
-    for number, (kept, given) in zip(numbers, inherited):
-        found += _differences("inheritance", f"of layer {number}", kept, given, tolerance)
-    occupation = occupied_pieces(deeper, candidate, inputs, q)
+    for number, pair in zip(numbers, inherited):
+        found += _differences("inheritance", f"of layer {number}", *pair, tolerance)
+    occupation = occupied_pieces(deep, inputs, q)
     found += occupation.outside
-    merged = merge(deep[q], deep[q + 1], occupation.slope, occupation.intercept)
-    found += _differences("output preservation", "merged through the inserted layer", shallow[q], merged, tolerance)
+    merged = merge(given[q], given[q + 1], occupation.slope, occupation.intercept)
+    found += _differences("output preservation", "merged through the inserted layer", kept[q], merged, tolerance)
     return tuple(found)
 
 
@@ -280,23 +282,22 @@ def _differences(condition: str, where: str, kept: Layer, given: Layer, toleranc
     return found
 
 
-def occupied_pieces(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Occupation:
+def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occupation:
     """Which affine piece each neuron of one hidden layer works in on the training inputs.
 
     Args:
-        network: an architecture with an activation that has affine pieces behind `position`.
-        theta: its parameters, (P,).
+        point: θ, (P,), of a network with an activation that has affine pieces behind `position`.
         inputs: x, (n, m_0).
         position: q: the layer looked at is layer q + 1, as `lift` inserts it.
 
     Example:
         >>> from embedding_principle.activations import leaky_relu
-        >>> network, x = Network((1, 1, 1), (leaky_relu(0.1),)), torch.tensor([[-3.0], [-1.0]]).double()
-        >>> occupied_pieces(network, torch.ones(4).double(), x, 0).slope
+        >>> point = Parametrised(Network((1, 1, 1), (leaky_relu(0.1),)), torch.ones(4).double())
+        >>> occupied_pieces(point, torch.tensor([[-3.0], [-1.0]]).double(), 0).slope
         tensor([0.1000], dtype=torch.float64)
     """
-    z = network.trace(theta, inputs).preactivations[position]
-    pieces = network.activations[position].pieces
+    z = point.trace(inputs).preactivations[position]
+    pieces = point.network.activations[position].pieces
     held = torch.stack([piece.contains(z) for piece in pieces])
     best = held.sum(1).argmax(0).tolist()
     outside = []
@@ -322,35 +323,33 @@ def merge(first: Layer, second: Layer, slope: Tensor, intercept: Tensor) -> Laye
 
     Example:
         >>> one = torch.ones(1).double()
-        >>> merge(Layer(2 * torch.eye(1).double(), one), Layer(3 * torch.eye(1).double(), one), one, 0 * one)[:2]
-        (tensor([[6.]], dtype=torch.float64), tensor([4.], dtype=torch.float64))
+        >>> merge(Layer(2 * torch.eye(1).double(), one), Layer(3 * torch.eye(1).double(), one), one, 0 * one).bias
+        tensor([4.], dtype=torch.float64)
     """
     weight = second.weight @ (slope[..., None] * first.weight)
     bias = (second.weight @ (slope * first.bias + intercept)[..., None])[..., 0] + second.bias
     return Layer(weight, bias)
 
 
-def collapse(lifted: Network, theta: Tensor, position: int, slope: Tensor, intercept: Tensor) -> Tensor:
+def collapse(point: Parametrised, position: int, slope: Tensor, intercept: Tensor) -> Parametrised:
     """The shallow θ over a deeper one: φ(A, c, B, b′, rest) = (BΛA, B(Λc + μ) + b′, rest), the inverse of lifting.
 
     Near a member of T_S(θ) the deeper risk is R_shallow ∘ φ.
 
     Args:
-        lifted: the deeper architecture.
-        theta: its parameters, (..., P′).
+        point: the deeper one, (..., P′).
         position: q, where the layer was inserted.
         slope: λ of each inserted neuron, (k,) or (..., k).
         intercept: μ of each inserted neuron, likewise.
 
     Returns:
-        (..., P).
+        The shallow θ, (..., P).
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> member = torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
-        >>> collapse(Network((1, 1, 1), (relu,)), member, 0, torch.ones(1).double(), torch.zeros(1).double())
+        >>> member = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
+        >>> collapse(member, 0, torch.ones(1).double(), torch.zeros(1).double()).theta
         tensor([2., 0.], dtype=torch.float64)
     """
-    layers = lifted.layers(theta)
-    merged = merge(layers[position], layers[position + 1], slope, intercept)
-    return flatten([*layers[:position], merged, *layers[position + 2 :]])
+    first, second = point.layers()[position : position + 2]
+    return point.without(position, merge(first, second, slope, intercept))

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from embedding_principle.activations import identity
 from embedding_principle.depth.lifting import collapse
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.networks import Layer, Parametrised, with_ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AffineFit:
     """The affine functions λ_j z + μ_j nearest to the neurons of one layer on S.
 
@@ -29,28 +29,14 @@ class AffineFit:
     intercept: Tensor
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """Networks with one hidden layer less.
-
-    Attributes:
-        network: the shallower architecture.
-        theta: its parameters, (..., P).
-    """
-
-    network: Network
-    theta: Tensor
-
-
-def affine_fit(network: Network, theta: Tensor, inputs: Tensor, position: int) -> AffineFit:
+def affine_fit(point: Parametrised, inputs: Tensor, position: int) -> AffineFit:
     """The least-squares regression of σ(z_j) on z_j over S, for each neuron of one hidden layer.
 
     A neuron inside an affine piece gets that piece's slope and intercept. Where z_j is constant on S, the regression is
     not unique, and its tangent is taken: again the piece's, where there is one.
 
     Args:
-        network: an architecture without batch normalization.
-        theta: its parameters, (..., P).
+        point: θ, (..., P), without batch normalization.
         inputs: the training inputs x, (n, m_0).
         position: q: the layer looked at is hidden layer q + 1, as in `depth.lifting`.
 
@@ -59,33 +45,33 @@ def affine_fit(network: Network, theta: Tensor, inputs: Tensor, position: int) -
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> x = torch.tensor([[0.0], [1.0], [2.0]]).double()
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 0.0]).double()  # z = x + 1 and z = x − 1
-        >>> fit = affine_fit(Network.uniform((1, 2, 1), relu), theta, x, 0)
+        >>> point = Parametrised(Network.uniform((1, 2, 1), relu), theta)
+        >>> fit = affine_fit(point, torch.tensor([[0.0], [1.0], [2.0]]).double(), 0)
         >>> fit.slope, fit.intercept.round(decimals=3)
         (tensor([1.0000, 0.5000], dtype=torch.float64), tensor([0.0000, 0.3330], dtype=torch.float64))
     """
-    _check(network, position)
-    trace = network.trace(theta, inputs)
+    _check(point, position)
+    trace = point.trace(inputs)
     z, f = trace.preactivations[position], trace.features[position + 1]
     z_mean, f_mean = z.mean(-2), f.mean(-2)
     z_centred, f_centred = z - z_mean.unsqueeze(-2), f - f_mean.unsqueeze(-2)
     constant = z.amax(-2) == z.amin(-2)
     squares = torch.where(constant, 1.0, (z_centred**2).sum(-2))
-    tangent = network.activations[position].first(z[..., 0, :])
+    tangent = point.network.activations[position].first(z[..., 0, :])
     slope = torch.where(constant, tangent, (z_centred * f_centred).sum(-2) / squares)
     return AffineFit(slope, f_mean - slope * z_mean)
 
 
-def prune(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Pruned:
+def prune(point: Parametrised, inputs: Tensor, position: int) -> Parametrised:
     """Merge one hidden layer with the next affine map, each neuron replaced by its regression line on S.
 
     If the layer is linear on S in the sense of lifting, this is the inverse of `lift`: the outputs on S are kept, and
     the given θ lies in T_S of the pruned one.
 
     Args:
-        network: an architecture with at least one hidden layer and no batch normalization.
-        theta: its parameters, (..., P′).
+        point: θ, (..., P′), with at least one hidden layer and no batch normalization.
         inputs: the training inputs x, (n, m_0).
         position: q: hidden layer q + 1 goes, A, c and B, b′ become (BΛA, B(Λc + μ) + b′).
 
@@ -94,16 +80,17 @@ def prune(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Pru
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> x = torch.tensor([[-1.0], [1.0]]).double()
-        >>> pruned = prune(Network.uniform((1, 1, 1), relu), torch.tensor([1.0, 2.0, 2.0, -4.0]).double(), x, 0)
+        >>> from embedding_principle.networks import Network
+        >>> point = Parametrised(Network.uniform((1, 1, 1), relu), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
+        >>> pruned = prune(point, torch.tensor([[-1.0], [1.0]]).double(), 0)
         >>> pruned.network.widths, pruned.theta
         ((1, 1), tensor([2., 0.], dtype=torch.float64))
     """
-    fit = affine_fit(network, theta, inputs, position)
-    return Pruned(_without(network, position), collapse(network, theta, position, fit.slope, fit.intercept))
+    fit = affine_fit(point, inputs, position)
+    return collapse(point, position, fit.slope, fit.intercept)
 
 
-def prune_by_least_squares(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Pruned:
+def prune_by_least_squares(point: Parametrised, inputs: Tensor, position: int) -> Parametrised:
     """Replace one hidden layer and the next affine map by the affine map nearest to the two on S.
 
     The map from f[q] to the next pre-activations with the least sum of squared errors, and of least norm among those.
@@ -112,8 +99,7 @@ def prune_by_least_squares(network: Network, theta: Tensor, inputs: Tensor, posi
     or features in one point for each class).
 
     Args:
-        network: as for `prune`.
-        theta: (..., P′).
+        point: as for `prune`, (..., P′).
         inputs: x, (n, m_0).
         position: q.
 
@@ -122,32 +108,29 @@ def prune_by_least_squares(network: Network, theta: Tensor, inputs: Tensor, posi
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> x = torch.tensor([[-1.0], [1.0]]).double()  # two samples: always exact
-        >>> network, theta = Network.uniform((1, 1, 1), relu), torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
-        >>> prune_by_least_squares(network, theta, x, 0).theta.round(decimals=6)
+        >>> point = Parametrised(Network.uniform((1, 1, 1), relu), torch.tensor([1.0, 0.0, 1.0, 0.0]).double())
+        >>> prune_by_least_squares(point, x, 0).theta.round(decimals=6)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    _check(network, position)
-    trace, layers = network.trace(theta, inputs), network.layers(theta)
-    following = layers[position + 1]
-    target = trace.features[position + 1] @ following.weight.mT + following.bias.unsqueeze(-2)
-    features = trace.features[position].expand(*theta.shape[:-1], -1, -1)
-    design = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
+    _check(point, position)
+    trace, (weight, bias) = point.trace(inputs), point.layers()[position + 1]
+    target = trace.features[position + 1] @ weight.mT + bias.unsqueeze(-2)
+    features = trace.features[position].expand(*point.theta.shape[:-1], -1, -1)
     # gelsd: pixels that are always blank make the design rank-deficient.
-    solution = torch.linalg.lstsq(design, target, driver="gelsd").solution.mT
-    merged = Layer(solution[..., :-1], solution[..., -1])
-    return Pruned(_without(network, position), flatten([*layers[:position], merged, *layers[position + 2 :]]))
+    solution = torch.linalg.lstsq(with_ones(features), target, driver="gelsd").solution.mT
+    return point.without(position, Layer(solution[..., :-1], solution[..., -1]))
 
 
-def linearized(network: Network, theta: Tensor, inputs: Tensor, position: int) -> Pruned:
+def linearized(point: Parametrised, inputs: Tensor, position: int) -> Parametrised:
     """The same depth with one layer made exactly linear: its neurons are their regression lines on S.
 
     The layer becomes f = (ΛA) f[q] + Λc + μ with identity activation, all else stays. So the result is a member of
-    T_S(θ̂) for the pruned θ̂ of `prune`, and differs from the given network by the regressions' residuals alone.
+    T_S(θ̂) for the pruned θ̂ of `prune`, and differs from the given one by the regressions' residuals alone.
 
     Args:
-        network: as for `prune`.
-        theta: (..., P′).
+        point: as for `prune`, (..., P′).
         inputs: x, (n, m_0).
         position: q.
 
@@ -157,20 +140,17 @@ def linearized(network: Network, theta: Tensor, inputs: Tensor, position: int) -
     Example:
         >>> from embedding_principle.activations import tanh
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-        >>> network, theta = Network.uniform((1, 1, 1), tanh), torch.ones(4).double()
-        >>> straight, pruned = linearized(network, theta, x, 0), prune(network, theta, x, 0)
+        >>> from embedding_principle.networks import Network
+        >>> point = Parametrised(Network.uniform((1, 1, 1), tanh), torch.ones(4).double())
+        >>> straight = linearized(point, x, 0)
         >>> straight.network.activations[0].name
         'identity'
-        >>> torch.allclose(straight.network.forward(straight.theta, x), pruned.network.forward(pruned.theta, x))
+        >>> torch.allclose(straight.forward(x), prune(point, x, 0).forward(x))
         True
     """
-    fit, layers = affine_fit(network, theta, inputs, position), network.layers(theta)
-    incoming = layers[position]
-    straight = Layer(fit.slope.unsqueeze(-1) * incoming.weight, fit.slope * incoming.bias + fit.intercept)
-    activations = (*network.activations[:position], identity, *network.activations[position + 1 :])
-    return Pruned(
-        Network(network.widths, activations), flatten([*layers[:position], straight, *layers[position + 1 :]])
-    )
+    fit, (weight, bias) = affine_fit(point, inputs, position), point.layers()[position]
+    straight = Layer(fit.slope.unsqueeze(-1) * weight, fit.slope * bias + fit.intercept)
+    return point.replaced(position, straight, activation=identity)
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -229,15 +209,7 @@ def class_share(features: Tensor, labels: Tensor) -> Tensor:
     return between / (centred**2).sum((-2, -1))
 
 
-def _without(network: Network, position: int) -> Network:
-    widths = (*network.widths[: position + 1], *network.widths[position + 2 :])
-    return Network(widths, (*network.activations[:position], *network.activations[position + 1 :]))
-
-
-def _check(network: Network, position: int) -> None:
-    if not 0 <= position < network.depth - 1:
-        raise ValueError(
-            f"position: no hidden layer at {position}; widths {network.widths} have positions 0 … {network.depth - 2}"
-        )
-    if network.batch_norm_epsilon is not None:
-        raise ValueError("network: pruning is defined for networks without batch normalization")
+def _check(point: Parametrised, position: int) -> None:
+    point.network.check_hidden(position)
+    if point.network.batch_norm_epsilon is not None:
+        raise ValueError("point: pruning is defined for networks without batch normalization; see fold_batch_norm")

@@ -23,15 +23,17 @@ from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
 from embedding_principle.curvature.hessian import hessian
-from embedding_principle.depth.lifting import Insertion, deepened, lift
-from embedding_principle.networks import Layer, Network, flatten
+from embedding_principle.depth.lifting import Insertion, deepened, lift, smallest_width
+from embedding_principle.networks import Layer, Parametrised, with_ones
 from embedding_principle.risks import Risk
 
 Counts = tuple[int, int, int]
 
 _STARTS = 512
-_BISECTIONS = 60  # halve a segment of length one down to the spacing of float64
-_POLISHING_STEPS = 25  # Gauss–Newton converges in some ten steps where it does; the rest is for backtracking
+# Halve a segment of length one down to the spacing of float64.
+_BISECTIONS = 60
+# Gauss–Newton converges in some ten steps where it does; the rest is for backtracking.
+_POLISHING_STEPS = 25
 # Rounding leaves a sum of n ≤ 1e3 terms with a relative error near n ε ~ 1e-13, usually much less.
 _SOLVED = 1e-12
 # σ′ jumps at a kink. Rounding moves a pre-activation by 1e-15 of its size; at 1e-6 the Hessian is safely the same.
@@ -45,7 +47,7 @@ class NoSpareNeuronError(ValueError):
     """No incoming parameters were found that make a spare neuron critical and coupled."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpareNeuron:
     """Incoming parameters of a neuron that may be added with zero outgoing weights.
 
@@ -65,20 +67,18 @@ class SpareNeuron:
     rank: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpareNeuronLift:
     """A deeper point with the outputs of θ on S, critical where θ is, with a direction of negative curvature.
 
     Attributes:
-        network: the deeper architecture; the spare neuron is the last one of the inserted layer.
-        theta: its parameters θ′, (P′,).
+        point: θ′, (P′,); the spare neuron is the last one of the inserted layer.
         neuron: the spare neuron.
         curvature: the smallest eigenvalue of ∇²R_S(θ′).
         direction: its unit eigenvector, (P′,): along ± direction the risk falls, at a rate of curvature / 2 · t².
     """
 
-    network: Network
-    theta: Tensor
+    point: Parametrised
     neuron: SpareNeuron
     curvature: float
     direction: Tensor
@@ -95,6 +95,7 @@ def backpropagated(risk: Risk, theta: Tensor, position: int) -> Tensor:
         position: q.
 
     Example:
+        >>> from embedding_principle.networks import Network
         >>> x = torch.tensor([[-1.0], [1.0]]).double()
         >>> backpropagated(Risk(Network((1, 1)), x, 0 * x), torch.tensor([3.0, 0.0]).double(), 0)
         tensor([[-6.],
@@ -117,7 +118,7 @@ class _Equations:
 
     def __init__(self, errors: Tensor, features: Tensor, activation: Activation) -> None:
         self.errors, self.activation = errors / len(errors), activation
-        self.extended = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+        self.extended = with_ones(features)
         ends = [end for piece in activation.pieces for end in (piece.lower, piece.upper)]
         self.kinks = torch.tensor(sorted({end for end in ends if abs(end) < float("inf")}), dtype=torch.float64)
 
@@ -186,6 +187,7 @@ def find_spare_neuron(
     Example:
         >>> from embedding_principle.activations import relu
         >>> x = torch.linspace(-2, 2, 10, dtype=torch.float64)[:, None]
+        >>> from embedding_principle.networks import Network
         >>> slope = float((x**4).sum() / (x**2).sum())  # of the best affine fit of x³
         >>> risk, theta = Risk(Network((1, 1)), x, x**3), torch.tensor([slope, 0.0]).double()
         >>> neuron = find_spare_neuron(risk, theta, 0, relu, generator=torch.Generator().manual_seed(0))
@@ -314,16 +316,17 @@ def spare_neuron_lift(
     Example:
         >>> from embedding_principle.activations import relu
         >>> x = torch.linspace(-2, 2, 10, dtype=torch.float64)[:, None]
+        >>> from embedding_principle.networks import Network
         >>> slope = float((x**4).sum() / (x**2).sum())
         >>> risk, theta = Risk(Network((1, 1)), x, x**3), torch.tensor([slope, 0.0]).double()
         >>> g = torch.Generator().manual_seed(0)
         >>> saddle = spare_neuron_lift(risk, theta, Insertion(0, 2, relu), generator=g)
-        >>> saddle.network.widths, saddle.curvature < -0.1
+        >>> saddle.point.network.widths, saddle.curvature < -0.1
         ((1, 2, 1), True)
     """
     q, width = insertion.position, insertion.width
-    network = deepened(risk.network, insertion)
-    needed = min(risk.network.widths[q : q + 2])
+    deep = risk.on(deepened(risk.network, insertion))
+    needed = smallest_width(risk.network, q)
     if width <= needed:
         raise ValueError(
             f"width: {width} leaves no room for a spare neuron at position {q}; "
@@ -331,33 +334,32 @@ def spare_neuron_lift(
         )
     neuron = find_spare_neuron(risk, theta, q, insertion.activation, generator=generator, spread=spread)
     base = Insertion(q, width - 1, insertion.activation)
-    lifted = lift(risk.network, theta, risk.inputs, [base], generator=generator)
-    point = with_spare_neuron(lifted.network, lifted.theta, q, neuron.incoming)
-    values, vectors = torch.linalg.eigh(hessian(risk.on(network), point))
-    return SpareNeuronLift(network, point, neuron, float(values[0]), vectors[:, 0])
+    lifted = lift(risk.at(theta), risk.inputs, [base], generator=generator)
+    point = with_spare_neuron(lifted, q, neuron.incoming)
+    values, vectors = torch.linalg.eigh(hessian(deep, point.theta))
+    return SpareNeuronLift(point, neuron, float(values[0]), vectors[:, 0])
 
 
-def with_spare_neuron(network: Network, theta: Tensor, position: int, incoming: Tensor) -> Tensor:
-    """θ of the network one neuron wider in hidden layer q + 1: incoming u = (a, c), outgoing weights zero.
+def with_spare_neuron(point: Parametrised, position: int, incoming: Tensor) -> Parametrised:
+    """The network one neuron wider in hidden layer q + 1: incoming u = (a, c), outgoing weights zero.
 
     Args:
-        network: the architecture without the neuron.
-        theta: (..., P).
+        point: θ without the neuron, (..., P).
         position: q.
         incoming: u = (a, c), (..., m_q + 1).
 
     Example:
         >>> from embedding_principle.activations import relu
-        >>> narrow = Network((1, 1, 1), (relu,))
-        >>> with_spare_neuron(narrow, torch.tensor([1.0, 2.0, 3.0, 4.0]), 0, torch.tensor([5.0, 6.0]))
+        >>> from embedding_principle.networks import Network
+        >>> narrow = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        >>> with_spare_neuron(narrow, 0, torch.tensor([5.0, 6.0])).theta
         tensor([1., 5., 2., 6., 3., 0., 4.])
     """
-    layers = network.layers(theta)
-    first, second = layers[position : position + 2]
+    first, second = point.layers()[position : position + 2]
     weight = torch.cat([first.weight, incoming[..., None, :-1]], dim=-2)
     wider = Layer(weight, torch.cat([first.bias, incoming[..., -1:]], dim=-1))
     outgoing = torch.cat([second.weight, torch.zeros_like(second.weight[..., :1])], dim=-1)
-    return flatten([*layers[:position], wider, Layer(outgoing, second.bias), *layers[position + 2 :]])
+    return point.replaced(position, wider, Layer(outgoing, second.bias))
 
 
 def spare_neuron_inertia(before: Counts, preceding: int, following: int) -> Counts:

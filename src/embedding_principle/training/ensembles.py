@@ -18,7 +18,8 @@ from embedding_principle.training.backpropagation import Backpropagation
 
 Observer = Callable[[Tensor], Tensor]
 
-_BLOCK_BYTES = 4 << 20  # measured: below it the calls cost more than the work, far above it memory does
+# Measured: below it the calls cost more than the work, far above it memory does.
+_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Adam:
     epsilon: float = 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Training:
     """What S networks did in training.
 
@@ -154,7 +155,7 @@ class _Run:
         self.current = starts.new_zeros(len(starts))
         self.reached = starts.new_full((len(starts), len(thresholds)), torch.inf)
         self.active = torch.arange(len(starts))
-        self.passes = Backpropagation(risk, starts)
+        self.propagation = Backpropagation(risk, starts)
         self.update = _Descent(method) if isinstance(method, GradientDescent) else _AdamUpdate(method, starts)
         self.risks: list[Tensor] = []
         self.observed: dict[str, list[Tensor]] = {name: [] for name in observers}
@@ -165,16 +166,16 @@ class _Run:
         recorded = set(grid)
         with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges shows in its risk
             for step in range(grid[-1] + 1):
-                self.passes.forward()
+                self.propagation.forward()
                 if step in recorded or len(self.thresholds):
-                    self._cross(step, self.passes.risk(), due=step in recorded)
+                    self._cross(step, self.propagation.risk(), due=step in recorded)
                 if step in recorded:
                     self._record()
                 if not len(self.active):
                     break
                 if step < grid[-1]:
-                    self.passes.backward()
-                    self.update(self.passes.parameters, self.passes.gradient)
+                    self.propagation.backward()
+                    self.update(self.propagation.parameters, self.propagation.gradient)
         self._complete(len(grid))
 
     def _cross(self, step: int, risk: Tensor, *, due: bool) -> None:
@@ -187,11 +188,11 @@ class _Run:
         unfinished = self.reached.isinf().any(-1) | (len(self.thresholds) == 0)
         going = (unfinished & self.current.isfinite())[self.active]
         if not going.all():
-            self.theta[self.active] = self.passes.theta
+            self.theta[self.active] = self.propagation.theta
             self.active = self.active[going]
             self.update.keep(going)
-            self.passes = Backpropagation(self.objective, self.theta[self.active])
-            self.passes.forward()
+            self.propagation = Backpropagation(self.objective, self.theta[self.active])
+            self.propagation.forward()
         self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -200,7 +201,7 @@ class _Run:
         self.next = torch.cat([ahead, torch.full((len(ahead), 1), -torch.inf)], -1).amax(-1)
 
     def _record(self) -> None:
-        self.theta[self.active] = self.passes.theta
+        self.theta[self.active] = self.propagation.theta
         self.risks.append(self.current.clone())
         for name, observer in self.observers.items():
             self.observed[name].append(observer(self.theta))

@@ -63,7 +63,7 @@ def _slope(steps: Sequence[int], risk: Sequence[float], index: int) -> float:
     return abs(fall / math.log(steps[index + 1] / steps[index]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encounters:
     """For each of S networks, its plateau that is nearest to a reference function (NaN where it has no plateau).
 
@@ -86,11 +86,10 @@ class Encounters:
 
 def plateau_observers(risk: Risk) -> dict[str, Observer]:
     """The observers that `encounters` needs of a training: outputs, gradient norm and linearization index."""
-    network, inputs = risk.network, risk.inputs
     return {
-        "outputs": lambda theta: network.forward(theta, inputs),
+        "outputs": lambda theta: risk.at(theta).forward(risk.inputs),
         "gradient": lambda theta: risk.gradient(theta).norm(dim=-1),
-        "index": lambda theta: linearization_index(network, theta, inputs),
+        "index": lambda theta: linearization_index(risk.at(theta), risk.inputs),
     }
 
 

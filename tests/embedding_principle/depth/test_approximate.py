@@ -16,8 +16,8 @@ from embedding_principle.depth.approximate import (
     leading_gradient,
     tangent,
 )
-from embedding_principle.depth.lifting import Insertion, Lifted, lift
-from embedding_principle.networks import Network
+from embedding_principle.depth.lifting import Insertion, lift
+from embedding_principle.networks import Network, Parametrised
 from embedding_principle.risks import Risk
 
 # The order p at centres of each kind, and σ^(p) from tables of derivatives.
@@ -36,7 +36,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def critical(seed: int, *, position: int = 1, width: int = 3) -> tuple[Risk, Tensor, Lifted]:
+def critical(seed: int, *, position: int = 1, width: int = 3) -> tuple[Risk, Tensor, Parametrised]:
     """A critical point of NN(2, 2, 1) with residuals that do not vanish, and an identity layer over it.
 
     The targets are the outputs minus residuals orthogonal to the columns of the Jacobian.
@@ -48,7 +48,7 @@ def critical(seed: int, *, position: int = 1, width: int = 3) -> tuple[Risk, Ten
     noise = torch.randn(20, generator=g, dtype=torch.float64)
     residuals = noise - basis @ (basis.mT @ noise)
     risk = Risk(network, x, network.forward(theta, x) - residuals[:, None])
-    return risk, theta, lift(network, theta, x, [Insertion(position, width, identity)], generator=g)
+    return risk, theta, lift(risk.at(theta), x, [Insertion(position, width, identity)], generator=g)
 
 
 @pytest.mark.parametrize(("activation", "centre", "order", "value"), BENDS)
@@ -65,17 +65,14 @@ def test_the_output_error_is_the_leading_term(
     """Behind the inserted layer: f_ε − f = ε^(p−1) κ/p! B₀ s^p + O(ε^p)."""
     activation, centre, order, value = case
     network, g = Network((2, 1)), generator(seed)
-    x, theta = torch.randn(9, 2, generator=g).double(), network.initial(g, bias_scale=1.0)
-    straight = lift(network, theta, x, [Insertion(0, 1 + position, identity)], generator=g)
+    x, shallow = torch.randn(9, 2, generator=g).double(), Parametrised(network, network.initial(g, bias_scale=1.0))
+    straight = lift(shallow, x, [Insertion(0, 1 + position, identity)], generator=g)
     sizes = torch.tensor([1e-3], dtype=torch.float64)
     bent = approximate_lift(straight, 0, activation, line=tangent(activation, centre), centre=centre, sizes=sizes)
-    s, outgoing = (
-        straight.network.trace(straight.theta, x).preactivations[0],
-        straight.network.layers(straight.theta)[1],
-    )
+    s, outgoing = straight.trace(x).preactivations[0], straight.layers()[1]
     kappa = value / float(activation.first(torch.tensor(centre, dtype=torch.float64)))
     expected = sizes ** (order - 1) * kappa / math.factorial(order) * (s**order @ outgoing.weight.mT)
-    found = bent.network.forward(bent.theta, x)[0] - network.forward(theta, x)
+    found = bent.forward(x)[0] - shallow.forward(x)
     # Next terms are smaller by ε s and ε² s² (s up to 5), rounding is 1e-16 / ε.
     scale = sizes ** (order - 1) * float((s.abs() ** order @ outgoing.weight.abs().mT).max())
     torch.testing.assert_close(found, expected, rtol=0, atol=float(0.03 * scale) + 1e-12)
@@ -104,38 +101,37 @@ def test_with_a_line_for_an_activation_the_lift_is_exact() -> None:
     line = Activation("line", lambda z: 0.3 * z - 2, lambda z: 0.3 + 0 * z, torch.zeros_like)
     sizes = torch.tensor([1.0, 0.1], dtype=torch.float64)
     bent = approximate_lift(straight, 1, line, line=tangent(line, 0.7), centre=0.7, sizes=sizes)
-    difference = bent.network.forward(bent.theta, risk.inputs) - risk.network.forward(theta, risk.inputs)
+    difference = bent.forward(risk.inputs) - risk.network.forward(theta, risk.inputs)
     assert difference.abs().max() < 1e-13  # rounding, enlarged by B of order 1 / (0.3 ε)
     assert risk.on(bent.network).gradient(bent.theta).norm(dim=-1).max() < 1e-12
 
 
 def test_far_from_the_origin_softplus_is_off_by_its_exponential_tail() -> None:
     """softplus(z) − z = log(1 + e^(−z)): the output error is the sum of these tails, weighted by B₀."""
-    network, x = Network((1, 1)), torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
-    theta = torch.tensor([2.0, -1.0], dtype=torch.float64)
-    straight = lift(network, theta, x, [Insertion(0, 2, identity)], generator=generator(0))
+    shallow = Parametrised(Network((1, 1)), torch.tensor([2.0, -1.0], dtype=torch.float64))
+    x = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
+    straight = lift(shallow, x, [Insertion(0, 2, identity)], generator=generator(0))
     one = torch.ones(1, dtype=torch.float64)
     for centre in (5.0, 10.0, 15.0):
         bent = approximate_lift(straight, 0, softplus, line=ASYMPTOTE, centre=centre, sizes=one)
-        z = bent.network.trace(bent.theta, x).preactivations[0][0]
-        expected = torch.log1p(torch.exp(-z)) @ bent.network.layers(bent.theta)[1].weight[0].mT
-        found = (bent.network.forward(bent.theta, x) - network.forward(theta, x))[0]
+        z = bent.trace(x).preactivations[0][0]
+        expected = torch.log1p(torch.exp(-z)) @ bent.layers()[1].weight[0].mT
+        found = (bent.forward(x) - shallow.forward(x))[0]
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-13)
 
 
 def test_a_batch_of_members_gives_a_batch_for_each_size() -> None:
     network, x = Network.uniform((1, 2, 1), tanh), torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-    theta = network.initial(generator(0)).expand(4, -1)
-    straight = lift(network, theta, x, [Insertion(1, 3, identity)], generator=generator(1))
+    shallow = Parametrised(network, network.initial(generator(0)))
+    straight = lift(shallow.expand(4), x, [Insertion(1, 3, identity)], generator=generator(1))
     sizes = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)
     both = approximate_lift(straight, 1, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=sizes)
     assert both.theta.shape == (3, 4, straight.theta.shape[-1])
-    alone = Lifted(straight.network, straight.theta[2])
-    one = approximate_lift(alone, 1, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=sizes[1:2])
+    one = approximate_lift(straight[2], 1, tanh, line=tangent(tanh, 0.0), centre=0.0, sizes=sizes[1:2])
     assert torch.equal(one.theta[0], both.theta[1, 2])
     risk = Risk(network, x, x)
     limits = leading_gradient(risk, straight, 1, tanh, 0.0)
-    torch.testing.assert_close(limits[2], leading_gradient(risk, alone, 1, tanh, 0.0), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(limits[2], leading_gradient(risk, straight[2], 1, tanh, 0.0), rtol=1e-12, atol=1e-14)
 
 
 def test_what_cannot_be_bent_is_refused() -> None:
@@ -144,6 +140,7 @@ def test_what_cannot_be_bent_is_refused() -> None:
     with pytest.raises(ValueError, match="lift exactly"):
         first_bend(relu, 1.0)
     network, x = Network.uniform((1, 2, 1), tanh), torch.ones(3, 1, dtype=torch.float64)
-    straight = lift(network, network.initial(generator(0)), x, [Insertion(1, 2, relu)], generator=generator(0))
+    shallow = Parametrised(network, network.initial(generator(0)))
+    straight = lift(shallow, x, [Insertion(1, 2, relu)], generator=generator(0))
     with pytest.raises(ValueError, match="position 1 is not an identity layer"):
         approximate_lift(straight, 1, tanh, line=ASYMPTOTE, centre=0.0, sizes=torch.ones(1, dtype=torch.float64))

@@ -13,7 +13,7 @@ from embedding_principle.depth.batch_normalization import (
     with_batch_norm,
 )
 from embedding_principle.linearity import linear_neurons
-from embedding_principle.networks import Network
+from embedding_principle.networks import Network, Parametrised
 
 N = 12
 
@@ -25,7 +25,7 @@ def generator(seed: int) -> torch.Generator:
 def case(activation, *, seed, widths=(2, 4, 3, 1), batch=()):
     network = Network.uniform(widths, activation)
     inputs = torch.randn(N, widths[0], generator=generator(seed), dtype=torch.float64)
-    return network, network.initial(generator(seed + 1), bias_scale=1.0, batch=batch), inputs
+    return Parametrised(network, network.initial(generator(seed + 1), bias_scale=1.0, batch=batch)), inputs
 
 
 @settings(deadline=None, max_examples=40)
@@ -36,16 +36,14 @@ def case(activation, *, seed, widths=(2, 4, 3, 1), batch=()):
     epsilon=st.sampled_from([0.0, 1e-5, 1.0]),
 )
 def test_the_threshold_decides_which_normalized_relu_neurons_are_linear(seed, gamma_scale, beta, epsilon):
-    plain, start, inputs = case(relu, seed=seed)
-    network, theta = with_batch_norm(plain, start, beta=beta, epsilon=epsilon)
-    layers = network.layers(theta)
+    plain, inputs = case(relu, seed=seed)
+    point = with_batch_norm(plain, beta=beta, epsilon=epsilon)
+    layers = point.layers()
     for layer in layers[:-1]:
         layer.gamma.copy_(gamma_scale * torch.randn(layer.gamma.shape, generator=generator(seed), dtype=torch.float64))
-    thresholds = linearity_thresholds(network, theta, inputs)
-    trace = network.trace(theta, inputs)
-    for layer, z, threshold, linear in zip(
-        layers, trace.preactivations, thresholds, linear_neurons(network, theta, inputs)
-    ):
+    thresholds = linearity_thresholds(point, inputs)
+    trace = point.trace(inputs)
+    for layer, z, threshold, linear in zip(layers, trace.preactivations, thresholds, linear_neurons(point, inputs)):
         margin = layer.beta / layer.gamma.abs() - threshold
         clear = margin.abs() > 1e-9  # rounding decides on the threshold itself
         assert torch.equal((margin > 0)[clear], linear[clear])
@@ -55,9 +53,9 @@ def test_the_threshold_decides_which_normalized_relu_neurons_are_linear(seed, ga
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10_000), epsilon=st.sampled_from([0.0, 1e-5, 1.0]))
 def test_no_threshold_lies_below_its_bound(seed, epsilon):
-    plain, start, inputs = case(tanh, seed=seed)
-    network, theta = with_batch_norm(plain, start, epsilon=epsilon)
-    for threshold, bound in zip(linearity_thresholds(network, theta, inputs), threshold_bounds(network, theta, inputs)):
+    plain, inputs = case(tanh, seed=seed)
+    point = with_batch_norm(plain, epsilon=epsilon)
+    for threshold, bound in zip(linearity_thresholds(point, inputs), threshold_bounds(point, inputs)):
         assert (threshold >= bound * (1 - 1e-12)).all()
         assert (bound <= 1 / math.sqrt(N - 1) * (1 + 1e-12)).all()
         if epsilon == 0:
@@ -66,46 +64,47 @@ def test_no_threshold_lies_below_its_bound(seed, epsilon):
 
 @pytest.mark.parametrize("n", [2, 5, 40])
 def test_the_bound_is_attained_by_one_sample_against_the_others(n):
-    network, theta = with_batch_norm(Network.uniform((1, 1, 1), relu), torch.ones(4).double(), epsilon=0.0)
+    plain = Parametrised(Network.uniform((1, 1, 1), relu), torch.ones(4).double())
+    point = with_batch_norm(plain, epsilon=0.0)
     inputs = torch.ones(n, 1, dtype=torch.float64)
     inputs[0] = 1.0 - n  # the outlier lies below, so the largest of −ẑ is the outlier's, and of ẑ the others'
-    layers = network.layers(theta)
+    layers = point.layers()
     layers[0].gamma.fill_(-1.0)
-    threshold = linearity_thresholds(network, theta, inputs)[0].item()
+    threshold = linearity_thresholds(point, inputs)[0].item()
     assert threshold == pytest.approx(1 / math.sqrt(n - 1), rel=1e-12)
     layers[0].gamma.fill_(1.0)
-    assert linearity_thresholds(network, theta, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12)
+    assert linearity_thresholds(point, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12)
 
 
 def test_without_epsilon_the_weights_before_the_normalization_cannot_lower_the_threshold():
-    plain, start, inputs = case(relu, seed=11)
-    network, theta = with_batch_norm(plain, start, epsilon=0.0)
-    before = linearity_thresholds(network, theta, inputs)
-    network.layers(theta)[0].weight.mul_(7.0)
-    network.layers(theta)[0].bias.add_(5.0)
-    after = linearity_thresholds(network, theta, inputs)
+    plain, inputs = case(relu, seed=11)
+    point = with_batch_norm(plain, epsilon=0.0)
+    before = linearity_thresholds(point, inputs)
+    point.layers()[0].weight.mul_(7.0)
+    point.layers()[0].bias.add_(5.0)
+    after = linearity_thresholds(point, inputs)
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-12)
 
 
 def test_small_weights_lower_the_threshold_through_epsilon_alone():
-    plain, start, inputs = case(relu, seed=11)
-    network, theta = with_batch_norm(plain, start, epsilon=1e-5)
-    before = linearity_thresholds(network, theta, inputs)[0]
-    first = network.layers(theta)[0]
+    plain, inputs = case(relu, seed=11)
+    point = with_batch_norm(plain, epsilon=1e-5)
+    before = linearity_thresholds(point, inputs)[0]
+    first = point.layers()[0]
     variance = (inputs @ first.weight.mT).var(0, correction=0)
     first.weight.mul_(1e-4)
     expected = before * 1e-4 * ((variance + 1e-5) / (1e-8 * variance + 1e-5)).sqrt()
-    torch.testing.assert_close(linearity_thresholds(network, theta, inputs)[0], expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(linearity_thresholds(point, inputs)[0], expected, rtol=1e-10, atol=0)
     assert (expected < before / 10).all()
 
 
 def test_batch_norm_leaves_weights_and_biases_as_they_are():
-    plain, start, _ = case(tanh, seed=12, batch=(3,))
-    network, theta = with_batch_norm(plain, start, gamma=0.1, beta=2.0)
-    for old, new in zip(plain.layers(start), network.layers(theta)):
+    plain, _ = case(tanh, seed=12, batch=(3,))
+    point = with_batch_norm(plain, gamma=0.1, beta=2.0)
+    for old, new in zip(plain.layers(), point.layers()):
         assert torch.equal(old.weight, new.weight)
         assert torch.equal(old.bias, new.bias)
-    assert all((layer.gamma == 0.1).all() and (layer.beta == 2.0).all() for layer in network.layers(theta)[:-1])
+    assert all((layer.gamma == 0.1).all() and (layer.beta == 2.0).all() for layer in point.layers()[:-1])
 
 
 def test_thresholds_need_batch_normalization():
@@ -120,20 +119,20 @@ def test_thresholds_need_batch_normalization():
     epsilon=st.sampled_from([1e-5, 1e-2, 1.0]),
 )
 def test_folding_keeps_features_and_outputs(seed, activation, epsilon):
-    plain, start, inputs = case(activation, seed=seed, batch=(3,))
-    network, theta = with_batch_norm(plain, start, epsilon=epsilon)
-    theta = theta + 0.3 * torch.randn(theta.shape, generator=generator(seed), dtype=torch.float64)
-    folded, weights = fold_batch_norm(network, theta, inputs)
-    before, after = network.trace(theta, inputs), folded.trace(weights, inputs)
+    plain, inputs = case(activation, seed=seed, batch=(3,))
+    point = with_batch_norm(plain, epsilon=epsilon)
+    noise = torch.randn(point.theta.shape, generator=generator(seed), dtype=torch.float64)
+    point = point.with_theta(point.theta + 0.3 * noise)
+    folded = fold_batch_norm(point, inputs)
+    before, after = point.trace(inputs), folded.trace(inputs)
     # Division by s ≥ sqrt(ε) ≥ 3e-3, layer after layer, can cost three digits twice.
     for old, new in zip([*before.features, before.output], [*after.features, after.output]):
         torch.testing.assert_close(new, old, rtol=1e-9, atol=1e-9)
-    assert folded == plain
+    assert folded.network == plain.network
 
 
 def test_folding_at_initialization_gives_unit_variance():
-    network, theta = with_batch_norm(*case(tanh, seed=3)[:2], epsilon=1e-12)
-    inputs = case(tanh, seed=3)[2]
-    folded, weights = fold_batch_norm(network, theta, inputs)
-    for z in folded.trace(weights, inputs).preactivations:
+    plain, inputs = case(tanh, seed=3)
+    folded = fold_batch_norm(with_batch_norm(plain, epsilon=1e-12), inputs)
+    for z in folded.trace(inputs).preactivations:
         torch.testing.assert_close(z.var(0, correction=0), torch.ones(z.shape[-1]).double(), rtol=1e-8, atol=0)

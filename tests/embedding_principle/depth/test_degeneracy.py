@@ -1,7 +1,5 @@
 """The inertia of lifted critical points: Sylvester's law where Dφ is onto, interlacing where it is not."""
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import assume, given
@@ -13,8 +11,8 @@ from embedding_principle.critical_points import CriticalPoints, search
 from embedding_principle.curvature.hessian import differentiated_hessian, hessian
 from embedding_principle.curvature.inertia import UnclearInertiaError, inertia
 from embedding_principle.depth.degeneracy import differential, lifted_inertia, singular_lift
-from embedding_principle.depth.lifting import Insertion, collapse, lift, occupied_pieces, violations
-from embedding_principle.networks import Network
+from embedding_principle.depth.lifting import Insertion, lift, violations
+from embedding_principle.networks import Network, Parametrised, with_ones
 from embedding_principle.risks import Risk
 
 LIFTABLE = (relu, leaky_relu(0.1), hard_tanh, elu, selu)
@@ -63,8 +61,8 @@ def test_the_deep_hessian_is_the_shallow_one_seen_through_the_differential(
 ) -> None:
     widths, insertions, seed = case
     risk, theta = critical(widths, seed)
-    lifted = lift(risk.network, theta, risk.inputs, insertions, generator=generator(seed))
-    outer = differential(lifted.network, lifted.theta, risk.inputs, [i.position for i in insertions])
+    lifted = lift(risk.at(theta), risk.inputs, insertions, generator=generator(seed))
+    outer = differential(lifted, risk.inputs, [i.position for i in insertions])
     expected = outer.mT @ hessian(risk, theta) @ outer
     found = differentiated_hessian(risk.on(lifted.network), lifted.theta[None])[0]
     # Slopes of 0.1 twice in a row enlarge B and the rounding errors by a hundred.
@@ -75,7 +73,7 @@ def test_the_deep_hessian_is_the_shallow_one_seen_through_the_differential(
 def test_zero_eigenvalues_are_added_and_nothing_else(case: tuple[tuple[int, ...], list[Insertion], int]) -> None:
     widths, insertions, seed = case
     risk, theta = critical(widths, seed)
-    lifted = lift(risk.network, theta, risk.inputs, insertions, generator=generator(seed))
+    lifted = lift(risk.at(theta), risk.inputs, insertions, generator=generator(seed))
     values = torch.linalg.eigvalsh(hessian(risk, theta))
     # A nearly flat direction of θ itself (a chain of small weights has some) drowns in rounding below.
     assume(values.abs().min() > 1e-6 * values.abs().max())
@@ -89,8 +87,8 @@ def test_zero_eigenvalues_are_added_and_nothing_else(case: tuple[tuple[int, ...]
 def test_eigenvalues_change_by_factors_between_the_squared_singular_values(seed: int) -> None:
     """Ostrowski's theorem: the i-th nonzero eigenvalues differ by a factor in [σ_min(Dφ)², σ_max(Dφ)²]."""
     risk, theta = critical((2, 2, 1), seed)
-    lifted = lift(risk.network, theta, risk.inputs, [Insertion(1, 3, relu)], generator=generator(seed))
-    scales = torch.linalg.svdvals(differential(lifted.network, lifted.theta, risk.inputs, [1]))
+    lifted = lift(risk.at(theta), risk.inputs, [Insertion(1, 3, relu)], generator=generator(seed))
+    scales = torch.linalg.svdvals(differential(lifted, risk.inputs, [1]))
     shallow = torch.linalg.eigvalsh(hessian(risk, theta))
     deep = torch.linalg.eigvalsh(hessian(risk.on(lifted.network), lifted.theta))
     kept = deep[deep.abs().topk(len(shallow)).indices.sort().values]
@@ -106,8 +104,7 @@ def low_rank(seed: int) -> tuple[Risk, Tensor]:
     line = torch.randn(3, generator=g, dtype=torch.float64)
     slope = torch.randn(3, generator=g, dtype=torch.float64)
     noise = torch.randn(12, generator=g, dtype=torch.float64)
-    design = torch.cat([x, torch.ones(12, 1, dtype=torch.float64)], dim=1)
-    basis, _ = torch.linalg.qr(design)
+    basis, _ = torch.linalg.qr(with_ones(x))
     targets = torch.outer(x @ slope + noise - basis @ (basis.mT @ noise), line)
     theta = torch.cat([torch.outer(line, slope).flatten(), torch.zeros(3, dtype=torch.float64)])
     return Risk(Network((3, 3)), x, targets), theta
@@ -118,22 +115,20 @@ def low_rank(seed: int) -> tuple[Risk, Tensor]:
 def test_singular_members_have_the_asked_ranks_and_defect(ranks: tuple[int, int], activation: object) -> None:
     risk, theta = low_rank(0)
     insertion = Insertion(0, 4, activation)
-    lifted = singular_lift(risk.network, theta, risk.inputs, insertion, ranks=ranks, generator=generator(1))
-    assert violations(risk.network, theta, risk.inputs, insertion, lifted.theta) == ()
-    first, second = lifted.network.layers(lifted.theta)
+    lifted = singular_lift(risk.at(theta), risk.inputs, insertion, ranks=ranks, generator=generator(1))
+    assert violations(risk.at(theta), lifted, risk.inputs, insertion) == ()
+    first, second = lifted.layers()
     assert (int(torch.linalg.matrix_rank(first.weight)), int(torch.linalg.matrix_rank(second.weight))) == ranks
-    outer = differential(lifted.network, lifted.theta, risk.inputs, [0])
+    outer = differential(lifted, risk.inputs, [0])
     assert int(torch.linalg.matrix_rank(outer)) == risk.network.n_parameters - (3 - ranks[0]) * (3 - ranks[1])
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_positive_definite_hessian_loses_as_many_eigenvalues_as_the_differential_misses(seed: int) -> None:
     risk, theta = low_rank(seed)
-    lifted = singular_lift(
-        risk.network, theta, risk.inputs, Insertion(0, 3, relu), ranks=(2, 1), generator=generator(seed)
-    )
+    lifted = singular_lift(risk.at(theta), risk.inputs, Insertion(0, 3, relu), ranks=(2, 1), generator=generator(seed))
     shallow = hessian(risk, theta)
-    outer = differential(lifted.network, lifted.theta, risk.inputs, [0])
+    outer = differential(lifted, risk.inputs, [0])
     deep = inertia(hessian(risk.on(lifted.network), lifted.theta), relative_threshold=LIFTED_THRESHOLD)
     assert inertia(shallow).counts == (0, 0, 12)
     assert deep.counts == lifted_inertia(shallow, outer) == (0, 14, 10)
@@ -143,7 +138,7 @@ def test_a_strict_saddle_can_lose_its_negative_curvature_at_a_singular_member() 
     """θ = 0 of a 1-1-1 tanh network, lifted with A = B = 0."""
     x = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
     risk, theta = Risk(Network.uniform((1, 1, 1), tanh), x, x), torch.zeros(4, dtype=torch.float64)
-    lifted = singular_lift(risk.network, theta, x, Insertion(0, 1, relu), ranks=(0, 0), generator=generator(0))
+    lifted = singular_lift(risk.at(theta), x, Insertion(0, 1, relu), ranks=(0, 0), generator=generator(0))
     deep = risk.on(lifted.network)
     assert deep.gradient(lifted.theta).norm() < 1e-15  # rounding in the sum of seven residuals
     assert inertia(hessian(risk, theta)).counts == (1, 1, 2)
@@ -154,17 +149,15 @@ def test_impossible_ranks_are_refused() -> None:
     risk, theta = low_rank(0)
     for ranks, k in (((0, 1), 3), ((1, 4), 4), ((3, 3), 4)):
         with pytest.raises(ValueError, match="ranks"):
-            singular_lift(risk.network, theta, risk.inputs, Insertion(0, k, relu), ranks=ranks, generator=generator(0))
+            singular_lift(risk.at(theta), risk.inputs, Insertion(0, k, relu), ranks=ranks, generator=generator(0))
     with pytest.raises(ValueError, match="last piece of hard_tanh is bounded"):
-        singular_lift(
-            risk.network, theta, risk.inputs, Insertion(0, 3, hard_tanh), ranks=(1, 1), generator=generator(0)
-        )
+        singular_lift(risk.at(theta), risk.inputs, Insertion(0, 3, hard_tanh), ranks=(1, 1), generator=generator(0))
 
 
 def test_the_differential_is_refused_where_a_neuron_leaves_its_piece() -> None:
-    network, x = Network((1, 1, 1), (relu,)), torch.tensor([[-1.0], [1.0]]).double()
+    point = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 0.5, 2.0, -1.0]).double())
     with pytest.raises(ValueError, match="position 0 is not linear"):
-        differential(network, torch.tensor([1.0, 0.5, 2.0, -1.0]).double(), x, [0])
+        differential(point, torch.tensor([[-1.0], [1.0]]).double(), [0])
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +181,8 @@ def test_lifted_inertia_is_that_of_the_deeper_hessian(
     insertion = Insertion(position, width, activation)
     for index in found.distinct():
         theta = found.theta[index]
-        lifted = lift(wave.network, theta, wave.inputs, [insertion], generator=torch.Generator().manual_seed(1))
-        pieces = occupied_pieces(lifted.network, lifted.theta, wave.inputs, position)
-        below = partial(collapse, lifted.network, position=position, slope=pieces.slope, intercept=pieces.intercept)
-        differential = torch.func.jacrev(below)(lifted.theta)
-        counts = lifted_inertia(hessian(wave, theta), differential)
+        lifted = lift(wave.at(theta), wave.inputs, [insertion], generator=torch.Generator().manual_seed(1))
+        counts = lifted_inertia(hessian(wave, theta), differential(lifted, wave.inputs, [position]))
         assert counts == inertia(hessian(wave.on(lifted.network), lifted.theta)).counts
         negative, zero, positive = inertia(hessian(wave, theta)).counts
         added = lifted.network.n_parameters - wave.network.n_parameters

@@ -14,8 +14,17 @@ from embedding_principle.depth.dimensions import (
     lifted_dimension,
     sampled_dimension,
 )
-from embedding_principle.depth.lifting import Insertion, collapse, deepened, lift, merge, occupied_pieces, violations
-from embedding_principle.networks import Layer, Network
+from embedding_principle.depth.lifting import (
+    Insertion,
+    collapse,
+    deepened,
+    lift,
+    merge,
+    occupied_pieces,
+    smallest_insertions,
+    violations,
+)
+from embedding_principle.networks import Layer, Network, Parametrised
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 
 LIFTABLE = [activation for activation in [*ACTIVATIONS.values(), leaky_relu(0.3)] if activation.pieces]
@@ -35,18 +44,18 @@ def cases(draw: st.DrawFn) -> tuple[Network, Insertion, int]:
     return network, Insertion(position, width, draw(st.sampled_from(LIFTABLE))), draw(st.integers(0, 2**31))
 
 
-def random_problem(network: Network, seed: int, n: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+def random_problem(network: Network, seed: int, n: int = 9) -> tuple[Parametrised, torch.Tensor]:
     g = generator(seed)
     x = torch.randn(n, network.widths[0], generator=g, dtype=torch.float64)
-    return network.initial(g, scale=1.5, bias_scale=0.5), x
+    return Parametrised(network, network.initial(g, scale=1.5, bias_scale=0.5)), x
 
 
 @given(case=cases())
 def test_a_random_member_satisfies_the_definition(case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
-    assert violations(network, theta, x, insertion, lifted.theta) == ()
+    point, x = random_problem(network, seed)
+    lifted = lift(point, x, [insertion], generator=generator(seed))
+    assert violations(point, lifted, x, insertion) == ()
 
 
 @given(case=cases(), size=st.sampled_from([0.0, 1e-14, 1e-7]))
@@ -55,21 +64,21 @@ def test_a_zero_or_nearly_singular_layer_is_lifted_as_accurately(
 ) -> None:
     """All singular values of W[q+1] but the first are made small, or zero."""
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    weight = network.layers(theta)[insertion.position].weight
+    point, x = random_problem(network, seed)
+    weight = point.layers()[insertion.position].weight
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     values[int(size > 0) :] = size
     weight.copy_(left @ torch.diag(values) @ right)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
-    assert violations(network, theta, x, insertion, lifted.theta, tolerance=1e-11) == ()
+    lifted = lift(point, x, [insertion], generator=generator(seed))
+    assert violations(point, lifted, x, insertion, tolerance=1e-11) == ()
 
 
 @given(case=cases())
 def test_output_and_inherited_features_are_preserved(case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
-    shallow, deep = network.trace(theta, x), lifted.network.trace(lifted.theta, x)
+    point, x = random_problem(network, seed)
+    lifted = lift(point, x, [insertion], generator=generator(seed))
+    shallow, deep = point.trace(x), lifted.trace(x)
     inherited = deep.features[: insertion.position + 1] + deep.features[insertion.position + 2 :]
     for a, b in zip((*shallow.features, shallow.output), (*inherited, deep.output)):
         # The slope 0.01 of leaky ReLU multiplies rounding errors by a hundred.
@@ -80,38 +89,38 @@ def test_output_and_inherited_features_are_preserved(case: tuple[Network, Insert
 def test_the_deep_gradient_is_the_shallow_one_pulled_back(case: tuple[Network, Insertion, int]) -> None:
     """∇R_deep = Dφᵀ ∇R_shallow: stronger than criticality, and true at any θ."""
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
+    point, x = random_problem(network, seed)
+    lifted = lift(point, x, [insertion], generator=generator(seed))
     y = torch.randn(len(x), network.widths[-1], generator=generator(seed), dtype=torch.float64)
     risk = Risk(network, x, y)
-    pieces = occupied_pieces(lifted.network, lifted.theta, x, insertion.position)
+    pieces = occupied_pieces(lifted, x, insertion.position)
 
     def below(t: torch.Tensor) -> torch.Tensor:
-        return collapse(lifted.network, t, insertion.position, pieces.slope, pieces.intercept)
+        return collapse(lifted.with_theta(t), insertion.position, pieces.slope, pieces.intercept).theta
 
-    expected = torch.func.jacrev(below)(lifted.theta).T @ risk.gradient(theta)
+    expected = torch.func.jacrev(below)(lifted.theta).T @ risk.gradient(point.theta)
     torch.testing.assert_close(risk.on(lifted.network).gradient(lifted.theta), expected, rtol=1e-9, atol=1e-10)
 
 
 @given(case=cases())
 def test_collapsing_inverts_lifting(case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
-    pieces = occupied_pieces(lifted.network, lifted.theta, x, insertion.position)
+    point, x = random_problem(network, seed)
+    lifted = lift(point, x, [insertion], generator=generator(seed))
+    pieces = occupied_pieces(lifted, x, insertion.position)
     assert pieces.outside == ()
-    below = collapse(lifted.network, lifted.theta, insertion.position, pieces.slope, pieces.intercept)
-    torch.testing.assert_close(below, theta, rtol=1e-11, atol=1e-11)
+    below = collapse(lifted, insertion.position, pieces.slope, pieces.intercept)
+    torch.testing.assert_close(below.theta, point.theta, rtol=1e-11, atol=1e-11)
 
 
 @given(case=cases())
 def test_three_counts_of_the_dimension_agree(case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
-    theta, x = random_problem(network, seed)
-    lifted = lift(network, theta, x, [insertion], generator=generator(seed))
+    point, x = random_problem(network, seed)
+    lifted = lift(point, x, [insertion], generator=generator(seed))
     q = insertion.position
-    first, second = lifted.network.layers(lifted.theta)[q : q + 2]
-    pieces = occupied_pieces(lifted.network, lifted.theta, x, q)
+    first, second = lifted.layers()[q : q + 2]
+    pieces = occupied_pieces(lifted, x, q)
     equations = OutputEquations(first, second, pieces.slope, pieces.intercept)
     formula = lifted_dimension(network.widths[q], network.widths[q + 1], insertion.width)
     assert formula == lifted.network.n_parameters - network.n_parameters
@@ -128,19 +137,19 @@ def test_the_dimension_is_larger_where_both_ranks_are_deficient() -> None:
 
 def test_a_batch_of_members_is_drawn_over_one_theta() -> None:
     network = Network.uniform((2, 3, 2), tanh)
-    theta, x = random_problem(network, 0)
-    lifted = lift(network, theta.expand(50, -1), x, [Insertion(1, 4, leaky_relu())], generator=generator(1))
+    point, x = random_problem(network, 0)
+    lifted = lift(point.expand(50), x, [Insertion(1, 4, leaky_relu())], generator=generator(1))
     assert lifted.theta.shape == (50, lifted.network.n_parameters)
     assert len(torch.unique(lifted.theta[:, -1])) == 50
-    for member in lifted.theta:
-        assert violations(network, theta, x, Insertion(1, 4, leaky_relu()), member) == ()
+    for member in lifted:
+        assert violations(point, member, x, Insertion(1, 4, leaky_relu())) == ()
 
 
 def test_neurons_of_one_layer_use_different_pieces() -> None:
     network = Network.uniform((2, 3, 2), tanh)
-    theta, x = random_problem(network, 0)
-    lifted = lift(network, theta, x, [Insertion(0, 40, leaky_relu())], generator=generator(1))
-    slopes = occupied_pieces(lifted.network, lifted.theta, x, 0).slope
+    point, x = random_problem(network, 0)
+    lifted = lift(point, x, [Insertion(0, 40, leaky_relu())], generator=generator(1))
+    slopes = occupied_pieces(lifted, x, 0).slope
     # Forty fair coins: fewer than 8 of either kind has probability below 1e-4.
     assert 8 <= int((slopes == 1.0).sum()) <= 32
     assert int((slopes == 0.01).sum()) + int((slopes == 1.0).sum()) == 40
@@ -149,23 +158,23 @@ def test_neurons_of_one_layer_use_different_pieces() -> None:
 @pytest.mark.parametrize("loss", [squared_error, cross_entropy], ids=lambda loss: loss.name)
 def test_two_inserted_layers_are_a_composition(loss: object) -> None:
     network = Network.uniform((2, 3, 2), tanh)
-    theta, x = random_problem(network, 3)
+    point, x = random_problem(network, 3)
     insertions = [Insertion(0, 3, relu), Insertion(2, 4, ACTIVATIONS["hard_tanh"])]
-    lifted = lift(network, theta, x, insertions, generator=generator(4))
+    lifted = lift(point, x, insertions, generator=generator(4))
     assert lifted.network.widths == (2, 3, 3, 4, 2)
     assert [a.name for a in lifted.network.activations] == ["relu", "tanh", "hard_tanh"]
-    torch.testing.assert_close(lifted.network.forward(lifted.theta, x), network.forward(theta, x), rtol=0, atol=1e-13)
+    torch.testing.assert_close(lifted.forward(x), point.forward(x), rtol=0, atol=1e-13)
+
+
+LINE = Parametrised(Network((1, 1)), torch.tensor([2.0, 0.0]).double())
+MEMBER = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
 
 
 def test_lifting_is_closed_form_on_a_linear_network() -> None:
     """NN(1, 1): W = 2, b = 0 on x ∈ {−1, 1}. By hand: A = 1, c = 2, B = 2, b′ = −4."""
-    network = Network((1, 1))
     x = torch.tensor([[-1.0], [1.0]]).double()
-    theta = torch.tensor([2.0, 0.0]).double()
-    member = torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
-    assert violations(network, theta, x, Insertion(0, 1, relu), member) == ()
-    deep = deepened(network, Insertion(0, 1, relu))
-    assert deep.forward(member, torch.tensor([[-3.0]]).double()).item() == -4.0  # off S: ReLU(−1) = 0, not −6
+    assert violations(LINE, MEMBER, x, Insertion(0, 1, relu)) == ()
+    assert MEMBER.forward(torch.tensor([[-3.0]]).double()).item() == -4.0  # off S: ReLU(−1) = 0, not −6
 
 
 # Each entry breaks one condition: (where in θ′, by how much, which condition is named).
@@ -179,12 +188,12 @@ BREAKS = [
 @pytest.mark.parametrize(("where", "amount", "condition"), BREAKS)
 def test_the_membership_test_names_the_broken_condition(where: str, amount: float, condition: str) -> None:
     network, insertion = Network.uniform((2, 3, 2), tanh), Insertion(1, 3, relu)
-    theta, x = random_problem(network, 5)
-    broken = lift(network, theta, x, [insertion], generator=generator(6)).theta.clone()
-    layers = deepened(network, insertion).layers(broken)
+    point, x = random_problem(network, 5)
+    broken = lift(point, x, [insertion], generator=generator(6))
+    layers = broken.layers()
     part = {"inherited": layers[0].weight, "outgoing": layers[2].weight, "offset": layers[1].bias}[where]
     part.view(-1)[1] += amount
-    found = violations(network, theta, x, insertion, broken)
+    found = violations(point, broken, x, insertion)
     assert condition in {violation.condition for violation in found}
     if condition == "layer linearization":
         named = [v for v in found if v.condition == condition]
@@ -197,10 +206,8 @@ def test_the_membership_test_names_the_broken_condition(where: str, amount: floa
 
 
 def test_a_sample_moved_out_of_the_piece_is_named() -> None:
-    network, insertion = Network((1, 1)), Insertion(0, 1, relu)
     x = torch.tensor([[-1.0], [1.0], [-5.0]]).double()
-    theta, member = torch.tensor([2.0, 0.0]).double(), torch.tensor([1.0, 2.0, 2.0, -4.0]).double()
-    (violation,) = violations(network, theta, x, insertion, member)
+    (violation,) = violations(LINE, MEMBER, x, Insertion(0, 1, relu))
     assert (violation.condition, violation.neuron, violation.sample) == ("layer linearization", 0, 2)
     assert violation.amount == 3.0
     assert "-3 lies outside (0, inf)" in violation.detail
@@ -218,31 +225,46 @@ def test_a_sample_moved_out_of_the_piece_is_named() -> None:
 )
 def test_impossible_liftings_are_refused(insertion: Insertion, message: str) -> None:
     network = Network.uniform((2, 3, 2), tanh)
-    theta, x = random_problem(network, 0)
+    point, x = random_problem(network, 0)
     with pytest.raises(ValueError, match=message):
-        lift(network, theta, x, [insertion], generator=generator(0))
+        lift(point, x, [insertion], generator=generator(0))
 
 
 def test_bad_data_are_refused() -> None:
     network, insertion = Network.uniform((2, 3, 2), tanh), Insertion(1, 3, relu)
-    theta, x = random_problem(network, 0)
+    point, x = random_problem(network, 0)
     x[3, 0] = math.nan
     with pytest.raises(ValueError, match="inputs: sample 3 is not finite"):
-        lift(network, theta, x, [insertion], generator=generator(0))
+        lift(point, x, [insertion], generator=generator(0))
     with pytest.raises(ValueError, match="without batch normalization"):
         deepened(Network.uniform((2, 3, 2), tanh, batch_norm_epsilon=1e-5), insertion)
-    with pytest.raises(ValueError, match=r"theta: expected shape \(17,\), got \(5,\)"):
-        lift(network, torch.zeros(5).double(), torch.zeros(4, 2).double(), [insertion], generator=generator(0))
+    with pytest.raises(ValueError, match="theta: expected float64"):
+        lift(point.with_theta(point.theta.float()), torch.zeros(4, 2).double(), [insertion], generator=generator(0))
+
+
+def test_a_candidate_of_another_architecture_is_refused() -> None:
+    x = torch.tensor([[-1.0], [1.0]]).double()
+    with pytest.raises(ValueError, match=r"deep: .*relu.* is not .* with the .*leaky_relu"):
+        violations(LINE, MEMBER, x, Insertion(0, 1, leaky_relu()))
+
+
+@given(case=cases())
+def test_the_smallest_insertions_are_the_narrowest_that_are_possible(case: tuple[Network, Insertion, int]) -> None:
+    network, insertion, _ = case
+    for q, smallest in enumerate(smallest_insertions(network, insertion.activation)):
+        assert deepened(network, smallest).widths[q + 1] == smallest.width
+        with pytest.raises(ValueError, match="width"):
+            deepened(network, Insertion(q, smallest.width - 1, insertion.activation))
 
 
 @pytest.mark.parametrize("activation", LIFTABLE, ids=lambda a: a.name)
 def test_constant_features_can_be_lifted(activation: Activation) -> None:
     """A single training sample leaves every pre-activation without spread."""
     network = Network.uniform((2, 3, 2), tanh)
-    theta, x = random_problem(network, 0, n=1)
+    point, x = random_problem(network, 0, n=1)
     insertion = Insertion(1, 3, activation)
-    lifted = lift(network, theta, x, [insertion], generator=generator(1))
-    assert violations(network, theta, x, insertion, lifted.theta) == ()
+    lifted = lift(point, x, [insertion], generator=generator(1))
+    assert violations(point, lifted, x, insertion) == ()
 
 
 def test_merging_is_the_composition_of_affine_maps() -> None:

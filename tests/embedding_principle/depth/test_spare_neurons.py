@@ -20,7 +20,8 @@ from embedding_principle.depth.spare_neurons import (
     spare_neuron_lift,
     with_spare_neuron,
 )
-from embedding_principle.networks import Network
+from embedding_principle.linear_fits import least_squares
+from embedding_principle.networks import Network, with_ones
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
 
 LIFTABLE = [relu, leaky_relu(0.1), hard_tanh, elu, selu]
@@ -35,9 +36,7 @@ def affine_fit(inputs: int, outputs: int, seed: int, n: int = 20) -> tuple[Risk,
     g = generator(seed)
     x = torch.randn(n, inputs, generator=g, dtype=torch.float64)
     y = torch.randn(n, outputs, generator=g, dtype=torch.float64)
-    design = torch.cat([x, torch.ones(n, 1, dtype=torch.float64)], dim=1)
-    solution = torch.linalg.lstsq(design, y).solution
-    return Risk(Network((inputs, outputs)), x, y), torch.cat([solution[:-1].T.flatten(), solution[-1]])
+    return Risk(Network((inputs, outputs)), x, y), least_squares(x, y).theta
 
 
 def random_problem(seed: int, loss: Loss = squared_error) -> tuple[Risk, torch.Tensor]:
@@ -52,7 +51,7 @@ def saddle(activation: Activation, inputs: int = 3, outputs: int = 1, seed: int 
     risk, theta = affine_fit(inputs, outputs, seed)
     insertion = Insertion(0, min(inputs, outputs) + 2, activation)
     lifted = spare_neuron_lift(risk, theta, insertion, generator=generator(seed))
-    return risk.on(lifted.network), lifted
+    return risk.on(lifted.point.network), lifted
 
 
 @pytest.mark.parametrize("loss", [squared_error, cross_entropy], ids=lambda loss: loss.name)
@@ -77,13 +76,13 @@ def test_errors_of_the_last_layer_are_the_residuals() -> None:
 def test_a_minimum_becomes_a_strict_saddle(activation: Activation, outputs: int) -> None:
     shallow, theta = affine_fit(3, outputs, seed=1)
     risk, lifted = saddle(activation, outputs=outputs, seed=1)
-    outputs_moved = lifted.network.forward(lifted.theta, risk.inputs) - shallow.network.forward(theta, risk.inputs)
+    outputs_moved = lifted.point.forward(risk.inputs) - shallow.at(theta).forward(risk.inputs)
     # Rounding: some 1e2 products of size up to 1e1.
     assert float(outputs_moved.abs().max()) < 1e-12
-    assert float(risk.gradient(lifted.theta).norm()) < 1e-12
+    assert float(risk.gradient(lifted.point.theta).norm()) < 1e-12
     assert lifted.neuron.rank == outputs
-    counts = inertia(hessian(risk, lifted.theta)).counts
-    base = lift(shallow.network, theta, risk.inputs, [Insertion(0, outputs + 1, activation)], generator=generator(2))
+    counts = inertia(hessian(risk, lifted.point.theta)).counts
+    base = lift(shallow.at(theta), risk.inputs, [Insertion(0, outputs + 1, activation)], generator=generator(2))
     before = inertia(hessian(risk.on(base.network), base.theta)).counts
     assert before[0] == 0
     assert counts == spare_neuron_inertia(before, 3, outputs)
@@ -93,9 +92,9 @@ def test_a_minimum_becomes_a_strict_saddle(activation: Activation, outputs: int)
 def test_the_block_of_the_spare_neuron(activation: Activation) -> None:
     """The rows of u in the Hessian by automatic differentiation: V in the columns of β, zeros elsewhere."""
     risk, lifted = saddle(activation, outputs=2)
-    matrix = differentiated_hessian(risk, lifted.theta[None])[0]
-    index = torch.arange(len(lifted.theta))
-    first, second = lifted.network.layers(index)
+    matrix = differentiated_hessian(risk, lifted.point.theta[None])[0]
+    index = torch.arange(len(lifted.point.theta))
+    first, second = lifted.point.network.layers(index)
     u = torch.cat([first.weight[-1], first.bias[-1:]])
     beta = second.weight[:, -1]
     torch.testing.assert_close(matrix[beta][:, u], lifted.neuron.coupling, rtol=1e-10, atol=1e-13)
@@ -111,8 +110,8 @@ def test_the_risk_falls_along_the_direction(activation: Activation) -> None:
     # Inside the margin; the cubic term of the risk is then below a tenth of the quadratic one, at both signs.
     t = 1e-4 * min(lifted.neuron.margin, 1)
     for sign in (-1, 1):
-        change = float(risk(lifted.theta + sign * t * lifted.direction) - risk(lifted.theta))
-        gradient = risk.gradient(lifted.theta + sign * t * lifted.direction)
+        change = float(risk(lifted.point.theta + sign * t * lifted.direction) - risk(lifted.point.theta))
+        gradient = risk.gradient(lifted.point.theta + sign * t * lifted.direction)
         # Beside a small margin the change is below the rounding of the risk, a few 1e-16, so the slope is asked too.
         assert change <= 1e-15
         assert float(gradient @ lifted.direction) * sign / t == pytest.approx(lifted.curvature, rel=0.1)
@@ -121,7 +120,7 @@ def test_the_risk_falls_along_the_direction(activation: Activation) -> None:
 def test_relu_and_leaky_relu_have_the_same_spare_neurons() -> None:
     risk, theta = affine_fit(3, 1, seed=4)
     neuron = find_spare_neuron(risk, theta, 0, relu, generator=generator(0))
-    extended = torch.cat([risk.inputs, torch.ones(len(risk.inputs), 1, dtype=torch.float64)], dim=1)
+    extended = with_ones(risk.inputs)
     errors = backpropagated(risk, theta, 0)[:, 0]
     z = extended @ neuron.incoming
     assert abs(float(errors @ leaky_relu(0.1)(z))) < 1e-12 * float(errors.abs() @ z.abs())
@@ -148,14 +147,12 @@ def test_a_silent_neuron_changes_neither_output_nor_other_gradients(
 ) -> None:
     risk, theta = random_problem(seed)
     base = Insertion(position, 3, activation)
-    lifted = lift(risk.network, theta, risk.inputs, [base], generator=generator(seed))
+    lifted = lift(risk.at(theta), risk.inputs, [base], generator=generator(seed))
     incoming = torch.randn(risk.network.widths[position] + 1, generator=generator(seed), dtype=torch.float64)
-    wider = Network(
-        tuple(m + (i == position + 1) for i, m in enumerate(lifted.network.widths)), lifted.network.activations
-    )
-    point = with_spare_neuron(lifted.network, lifted.theta, position, incoming)
-    torch.testing.assert_close(wider.forward(point, risk.inputs), lifted.network.forward(lifted.theta, risk.inputs))
-    layers = wider.layers(risk.on(wider).gradient(point))
+    wider = with_spare_neuron(lifted, position, incoming)
+    assert [a - b for a, b in zip(wider.network.widths, lifted.network.widths)].index(1) == position + 1
+    torch.testing.assert_close(wider.forward(risk.inputs), lifted.forward(risk.inputs))
+    layers = wider.network.layers(risk.on(wider.network).gradient(wider.theta))
     assert float(layers[position].weight[-1].abs().max()) == 0
     silent = layers[position + 1].weight[:, -1]
     features = risk.network.trace(theta, risk.inputs).features[position]
@@ -177,7 +174,7 @@ def test_errors_of_one_sign_pattern_leave_no_spare_neuron() -> None:
 def both_signs(risk: Risk, errors: torch.Tensor) -> bool:
     """Whether Q(u) = Σ δ_i |u·F_i| takes both signs: its extremes lie on the lines where m_q of the u·F_i vanish."""
     inputs = risk.network.widths[0]
-    extended = torch.cat([risk.inputs, torch.ones(len(risk.inputs), 1, dtype=torch.float64)], dim=1)
+    extended = with_ones(risk.inputs)
     lines = []
     for rows in torch.combinations(torch.arange(len(extended)), inputs):
         minors = [torch.cat([extended[rows, :j], extended[rows, j + 1 :]], 1).det() for j in range(inputs + 1)]
@@ -239,5 +236,6 @@ def test_impossible_insertions_are_refused() -> None:
 def test_the_same_seed_gives_the_same_saddle() -> None:
     _, one = saddle(relu)
     _, two = saddle(relu)
-    torch.testing.assert_close(one.theta, two.theta, rtol=1e-9, atol=1e-9)  # threads sum in different orders
+    # Threads sum in different orders.
+    torch.testing.assert_close(one.point.theta, two.point.theta, rtol=1e-9, atol=1e-9)
     assert math.isfinite(one.neuron.margin)

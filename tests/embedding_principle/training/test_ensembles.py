@@ -2,15 +2,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
-from embedding_principle import training
-from embedding_principle.activations import ACTIVATIONS, tanh
+from embedding_principle.activations import tanh
 from embedding_principle.networks import Network
-from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
-from embedding_principle.training.backpropagation import Backpropagation
+from embedding_principle.risks import Risk
+from embedding_principle.training import ensembles
 from embedding_principle.training.ensembles import Adam, GradientDescent, Training, ensemble, log_grid, train
 
 
@@ -18,48 +15,11 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_risk(network: Network, *, n: int, seed: int, loss: Loss = squared_error) -> Risk:
+def random_risk(network: Network, *, n: int, seed: int) -> Risk:
     g = generator(seed)
     inputs = torch.randn(n, network.widths[0], generator=g, dtype=torch.float64)
     targets = torch.rand(n, network.widths[-1], generator=g, dtype=torch.float64)
-    return Risk(network, inputs, targets / targets.sum(-1, keepdim=True) if loss is cross_entropy else targets, loss)
-
-
-@settings(deadline=None, max_examples=80)
-@given(
-    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
-    activation=st.sampled_from(list(ACTIVATIONS.values())),
-    epsilon=st.sampled_from([None, 1e-5]),
-    loss=st.sampled_from([squared_error, cross_entropy]),
-    size=st.integers(1, 4),
-    seed=st.integers(0, 1000),
-)
-def test_gradients_agree_with_automatic_differentiation(widths, activation, epsilon, loss, size, seed):
-    network = Network.uniform(widths, activation, batch_norm_epsilon=epsilon)
-    risk = random_risk(network, n=6, seed=seed, loss=loss)
-    theta = torch.randn(size, network.n_parameters, generator=generator(seed), dtype=torch.float64)
-    passes = Backpropagation(risk, theta)
-    passes.forward()
-    passes.backward()
-    expected = risk.gradient(theta)[:, passes.order]
-    # Sums of at most 30 products in float64; batch normalization divides by a standard deviation that may be as small
-    # as sqrt(ε) ≈ 3e-3, once a layer, which can cost two digits each time.
-    torch.testing.assert_close(passes.gradient, expected, rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(passes.risk(), risk(theta), rtol=1e-10, atol=1e-12)
-    assert torch.equal(passes.theta, theta)
-
-
-def test_the_gradient_agrees_with_finite_differences():
-    network = Network.uniform((2, 3, 2), tanh, batch_norm_epsilon=1e-3)
-    risk = random_risk(network, n=5, seed=1)
-    theta = torch.randn(network.n_parameters, generator=generator(1), dtype=torch.float64)
-    step = 1e-5 * torch.eye(len(theta), dtype=torch.float64)
-    expected = (risk(theta + step) - risk(theta - step)) / 2e-5
-    passes = Backpropagation(risk, theta[None])
-    passes.forward()
-    passes.backward()
-    # Central differences err by h²/6 · |third derivative| ≈ 1e-10 and by rounding, ε/h ≈ 1e-11.
-    torch.testing.assert_close(passes.gradient[0], expected[passes.order], rtol=0, atol=1e-8)
+    return Risk(network, inputs, targets)
 
 
 class Module(nn.Module):
@@ -141,7 +101,7 @@ def test_recorded_risks_belong_to_the_observed_parameters():
 
 def test_a_network_does_not_depend_on_its_companions(monkeypatch):
     together = small_run(9)
-    monkeypatch.setattr(training, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(ensembles, "_BLOCK_BYTES", 1)
     alone = small_run(3)  # three blocks of one network
     # The order of summation in a batched product may depend on the batch.
     torch.testing.assert_close(alone.risk, together.risk[:3], rtol=1e-9, atol=1e-12)

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
 from embedding_principle.depth.cones import multilevel, tilting
+from embedding_principle.networks import with_ones
 from embedding_principle.risks import check_data
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ def admissible_normals(features: Tensor) -> Tensor:
         tensor([[2., 1.],
                 [3., 1.]])
     """
-    return torch.cat((features, torch.ones_like(features[:, :1])), dim=1)
+    return with_ones(features)
 
 
 def gaussian_measure(

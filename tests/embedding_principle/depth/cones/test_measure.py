@@ -225,7 +225,7 @@ def test_an_empty_cone_is_reported(normals: list[list[float]]) -> None:
 
 def test_bad_normals_are_refused() -> None:
     with pytest.raises(ValueError, match="normals: expected float64"):
-        gaussian_measure(torch.ones(2, 2), generator=generator())
+        gaussian_measure(torch.ones(2, 2, dtype=torch.float32), generator=generator())
     with pytest.raises(ValueError, match="normals: sample 1 is not finite"):
         gaussian_measure(torch.tensor([[1.0], [math.nan]], dtype=torch.float64), generator=generator())
     with pytest.raises(ValueError, match="normals: expected shape"):

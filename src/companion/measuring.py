@@ -1,0 +1,84 @@
+"""What chapters call: `measured` for the two numbers of a claim, `glue` for every other number of the prose.
+
+Both leave their values in the outputs of the notebook, where the page, the ledger and the tests read them. The module
+needs IPython alone: a chapter opens wherever a notebook does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from IPython.display import display
+
+from companion.claims import Claim, Measurement, as_number, format_number
+
+MEASURED_MIME = "application/vnd.companion.measured+json"
+GLUE_PREFIX = "application/papermill.record/"
+
+
+def measured(claim: str, value: Any, *, control: Any) -> None:
+    """Leave the measured value of a declared claim, and its control's, in the notebook.
+
+    A failed verdict is shown, not raised: a reader who changes a parameter must see what fails. Both numbers are glued,
+    under the claim's id and ``<id>-control``.
+
+    Args:
+        claim: the id under which the prose declares it.
+        value: a number (scalars of numpy and torch are cast).
+        control: the same quantity on the object of the control.
+
+    Raises:
+        ValueError: when one of them is not one number.
+    """
+    measurement = Measurement.of(claim, value, control)
+    record = {"id": claim, "value": measurement.value, "control": measurement.control}
+    display({"text/plain": _judged(measurement), MEASURED_MIME: record}, raw=True)
+    glue(claim, value)
+    glue(f"{claim}-control", control)
+
+
+def glue(name: str, value: Any) -> None:
+    """Make a number or a short text available to ``{glue:text}`` without showing it here.
+
+    Args:
+        name: without a colon, which separates the format: ``{glue:text}`name:.1e```.
+        value: a number (scalars of numpy and torch are cast) or a text.
+
+    Raises:
+        ValueError: when the name has a colon or the value is neither a number nor a text.
+    """
+    if not name or ":" in name:
+        raise ValueError(f"glue: {name!r} is no name for a value: it must not be empty or hold a colon")
+    if not isinstance(value, str):
+        value = as_number(f"glue: {name}", value)
+    # myst_nb strips the prefix and reads the text back as a Python literal before it formats it.
+    bundle = {f"{GLUE_PREFIX}text/plain": repr(value)}
+    display(bundle, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}})
+
+
+def measurements_of(notebook: Mapping[str, Any]) -> list[Measurement]:
+    """The measurements in the outputs of a notebook, in their order there."""
+    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
+    bundles = (output.get("data", {}) for output in outputs)
+    return [Measurement(**bundle[MEASURED_MIME]) for bundle in bundles if MEASURED_MIME in bundle]
+
+
+def _judged(measurement: Measurement) -> str:
+    """What a notebook that runs by hand shows: with bound and verdict where the declaration can be found."""
+    # Costs a tenth of a second and more on a slow disk: only when a claim is measured.
+    from companion.declarations import declared_nearby
+
+    try:
+        declared = declared_nearby(measurement.id, Path.cwd())
+    except (OSError, ValueError) as error:
+        return f"{measurement.id}: its declaration cannot be used: {error}"
+    if declared is None:
+        values = f"{format_number(measurement.value)}, control {format_number(measurement.control)}"
+        return f"{measurement.id}: measured {values}; bound and verdict stand on the chapter's page of the book"
+    claim = Claim("", declared, measurement)
+    return (
+        f"{declared.title} ({claim.id}): {claim.verdict}\n"
+        f"measured {format_number(claim.measured)}, bound {claim.bound}, control {claim.control}"
+    )

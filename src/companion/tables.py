@@ -1,0 +1,174 @@
+"""Claims, states and benchmarks as tables: of text for a terminal, of MyST Markdown for a page."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from companion.claims import Claim, format_number
+from companion.ledger import Status
+
+
+def claims_table(claims: Iterable[Claim]) -> str:
+    """The claims as a table of text: claim, measured, bound, verdict."""
+    rows = [
+        (f"{claim.id} ({claim.chapter})", format_number(claim.measured), claim.bound, claim.verdict) for claim in claims
+    ]
+    return text_table(("claim", "measured", "bound", "verdict"), rows)
+
+
+def status_table(entries: Iterable[Status]) -> str:
+    """The states as a table of text: chapter, state, seconds."""
+    rows = [(entry.chapter, entry.state, "" if entry.seconds is None else f"{entry.seconds:.1f}") for entry in entries]
+    return text_table(("chapter", "state", "seconds"), rows)
+
+
+def text_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest entry, below a ruled head.
+
+    Example:
+        >>> print(text_table(("a", "value"), [("long name", "1")]))
+        a          value
+        ---------  -----
+        long name  1
+    """
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, tuple("-" * width for width in widths), *rows]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def format_duration(seconds: float) -> str:
+    """A time to three digits, in the unit that suits it.
+
+    Example:
+        >>> format_duration(0.0123), format_duration(12.34), format_duration(4.56e-6)
+        ('12.3 ms', '12.3 s', '4.56 µs')
+    """
+    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+    return f"{seconds * factor:.3g} {unit}"
+
+
+def claims_markdown(claims: Iterable[Claim]) -> str:
+    """The ledger as MyST Markdown, a table a chapter; each claim links to its box in its chapter."""
+    claims = list(claims)
+    verdicts = Counter(claim.verdict for claim in claims)
+    summary = f"{len(claims)} claims: " + ", ".join(f"{count} {badge(verdict)}" for verdict, count in verdicts.items())
+    chapters = itertools.groupby(claims, key=lambda claim: claim.chapter)
+    tables = [f"**{{doc}}`/book/{chapter}`**\n\n{_chapter_claims(entries)}" for chapter, entries in chapters]
+    return "\n\n".join([summary, *tables]) if claims else "*none*"
+
+
+def _chapter_claims(claims: Iterable[Claim]) -> str:
+    rows = [
+        (
+            f"{{ref}}`claim-{claim.id.lower()}` [{claim.id}]{{.claim-id}}",
+            _with_far_values(claim),
+            format_number(claim.measured),
+            claim.bound,
+            badge(claim.verdict),
+        )
+        for claim in claims
+    ]
+    return list_table(("Claim", "Statement", "Measured", "Bound", "Verdict"), rows, "claims-table")
+
+
+def _with_far_values(claim: Claim) -> str:
+    """The statement for another page than its chapter's, where values are named ``chapter.ipynb::name:format``."""
+    far = rf"{{glue:text}}`/book/{claim.chapter}.ipynb::\1:\2`"
+    return re.sub(r"\{glue:text\}`([^`:]+):?([^`]*)`", far, claim.declared.statement)
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a styled span.
+
+    >>> badge("not reproduced")
+    '[not reproduced]{.verdict .verdict-not-reproduced}'
+    """
+    return f"[{verdict}]{{.verdict .verdict-{verdict.replace(' ', '-')}}}"
+
+
+def list_table(header: Iterable[str], rows: Iterable[Iterable[str]], css_class: str) -> str:
+    """A MyST list-table, whose cells, unlike those of a pipe table, may hold ``|`` and formulas.
+
+    >>> print(list_table(["a", "b"], [["1", "$|x|$"]], "plain"))
+    ```{list-table}
+    :header-rows: 1
+    :class: plain
+    * - a
+      - b
+    * - 1
+      - $|x|$
+    ```
+    """
+    body = list(rows)
+    if not body:
+        return "*none*"  # docutils refuses a table that is all header
+    lines = ["```{list-table}", ":header-rows: 1", f":class: {css_class}"]
+    for row in [header, *body]:
+        lines += [f"{'  ' if i else '* '}- {' '.join(cell.split())}" for i, cell in enumerate(row)]
+    return "\n".join([*lines, "```"])
+
+
+def status_markdown(chapters: Iterable[Status], claims: Iterable[Claim]) -> str:
+    """The executions as MyST Markdown: a row a chapter, then a row a machine and set of versions."""
+    chapters = [chapter for chapter in chapters if chapter.executed_at is not None]
+    verdicts: dict[str, Counter[str]] = {}
+    for claim in claims:
+        verdicts.setdefault(claim.chapter, Counter())[claim.verdict] += 1
+    rows = [
+        (
+            f"{{doc}}`{chapter.chapter} </{chapter.path.removesuffix('.ipynb')}>`",
+            ", ".join(f"{n} {badge(verdict)}" for verdict, n in verdicts.get(chapter.chapter, {}).items()) or "none",
+            f"{chapter.seconds:.1f}",
+            f"{datetime.fromisoformat(chapter.executed_at or ''):%Y-%m-%d %H:%M %Z}",
+        )
+        for chapter in chapters
+    ]
+    header = ("Chapter", "Claims", "Seconds", "Executed at")
+    return "\n\n".join([list_table(header, rows, "status-table"), environments_markdown(chapters)])
+
+
+def environments_markdown(chapters: Iterable[Status]) -> str:
+    """The machines and versions of the executions as MyST Markdown; usually all chapters share one."""
+    environments: dict[tuple[str, str], list[str]] = {}
+    for chapter in chapters:
+        versions = ", ".join(f"{package} {version}" for package, version in chapter.versions.items())
+        environments.setdefault((chapter.machine or "", versions), []).append(chapter.chapter)
+    rows = [(machine, versions, ", ".join(names)) for (machine, versions), names in environments.items()]
+    return list_table(("Machine", "Versions", "Chapters"), rows, "environments-table")
+
+
+def benchmark_markdown(result: Mapping[str, Any]) -> str:
+    """One file of ``benchmarks/results`` as MyST Markdown: title, a row a case, and the machine.
+
+    Times are medians of one call; the ratio is the median over paired rounds, with its range; other peers follow.
+    """
+    rows = []
+    for row in result["rows"]:
+        peer = row["best_peer"]
+        low, high = row["spread"][peer]
+        facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
+        others = "".join(f"; {name}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
+        goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
+        rows.append(
+            (
+                row["case"] + (f" ({facts})" if facts else ""),
+                format_duration(row["seconds"]["ours"]),
+                f"{format_duration(row['seconds'][peer])} ({peer})",
+                f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
+                goal,
+            )
+        )
+    header = ("Case", "Ours", "Best peer", "Ratio (range)", "Goal")
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+    return f"## {result['title']}\n\n{list_table(header, rows, 'benchmark-table')}\n\n{machine}.\n"
+
+
+def _fact(value: float) -> str:
+    """A count in full, any other number to three digits."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.3g}"
