@@ -17,6 +17,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # The stamp is written last, so an interrupted installation is taken up again.
 .venv/installed: pyproject.toml constraints.txt

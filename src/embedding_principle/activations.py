@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ Elementwise = Callable[[Tensor], Tensor]
 _SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. (2017), as in torch.nn.functional.selu
 _SELU_ALPHA = 1.6732632423543772
 _INVERSE_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
+_SQRT_HALF = math.sqrt(0.5)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Activation:
         name: the name by which `named` finds it.
         function: σ, elementwise.
         first: σ′ (at a kink: the derivative that torch's autograd takes).
-        second: σ″ (zero at kinks: the Hessian of the smooth part).
+        second: σ″ (zero at kinks: the Hessian of the smooth part). Those of this module keep their relative accuracy
+            in the tails, where 1 − tanh² would be zero, and reverse-mode autograd of σ and σ′ gives the same numbers.
         pieces: the affine pieces with non-zero slope, in increasing order; empty for a smooth curved σ.
         parameters: what tells σ from others of its name, such as the slope of a leaky ReLU.
 
@@ -147,25 +150,82 @@ def _same(z: Tensor) -> Tensor:
     return z
 
 
+class _Differentiated(torch.autograd.Function):
+    """A function of each entry by one formula, and its derivative by another: neither is derived from the other."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, function: Elementwise, derivative: Elementwise) -> Tensor:
+        return function(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Elementwise, Elementwise], output: Tensor) -> None:
+        z, _, ctx.derivative = inputs
+        ctx.save_for_backward(z)
+        ctx.save_for_forward(z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return gradient * ctx.derivative(z), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (z,) = ctx.saved_tensors
+        product: Tensor = tangent * ctx.derivative(z)
+        return product
+
+
+def _differentiated(z: Tensor, function: Elementwise, derivative: Elementwise) -> Tensor:
+    if not (z.requires_grad and torch.is_grad_enabled()):
+        # Where nobody asks for a derivative, the detour would take longer than σ itself.
+        return function(z)
+    values: Tensor = _Differentiated.apply(z, function, derivative)  # type: ignore[no-untyped-call]
+    return values
+
+
+def _tanh(z: Tensor) -> Tensor:
+    return _differentiated(z, torch.tanh, _tanh_first)
+
+
 def _tanh_first(z: Tensor) -> Tensor:
-    return 1 - torch.tanh(z) ** 2
+    return _differentiated(z, _squared_secant, _tanh_second)
 
 
 def _tanh_second(z: Tensor) -> Tensor:
-    return -2 * torch.tanh(z) * _tanh_first(z)
+    return -2 * torch.tanh(z) * _squared_secant(z)
+
+
+def _squared_secant(z: Tensor) -> Tensor:
+    # 1/cosh², not 1 − tanh², which has no digit left beyond |z| = 19.
+    return torch.cosh(z).reciprocal().square()
+
+
+def _sigmoid(z: Tensor) -> Tensor:
+    return _differentiated(z, torch.sigmoid, _sigmoid_first)
 
 
 def _sigmoid_first(z: Tensor) -> Tensor:
-    s = torch.sigmoid(z)
-    return s * (1 - s)
+    return _differentiated(z, _sigmoid_product, _sigmoid_second)
 
 
 def _sigmoid_second(z: Tensor) -> Tensor:
-    return _sigmoid_first(z) * (1 - 2 * torch.sigmoid(z))
+    # tanh(z/2) = 2s − 1, without the difference.
+    return -torch.tanh(z / 2) * _sigmoid_product(z)
+
+
+def _sigmoid_product(z: Tensor) -> Tensor:
+    # σ(−z) = 1 − σ(z), without the difference.
+    return torch.sigmoid(z) * torch.sigmoid(-z)
 
 
 def _softplus(z: Tensor) -> Tensor:
-    # torch's own is z from z = 20 on, where it still is 2e-9 above z, and its second derivative is zero there.
+    return _differentiated(z, _log_one_plus_exponential, _sigmoid)
+
+
+def _log_one_plus_exponential(z: Tensor) -> Tensor:
+    # torch's own softplus is z from z = 20 on, where it still is 2e-9 above z.
     return torch.logaddexp(z, torch.zeros_like(z))
 
 
@@ -173,9 +233,26 @@ def _gaussian(z: Tensor) -> Tensor:
     return torch.exp(-(z**2) / 2) * _INVERSE_SQRT_2PI
 
 
+def _normal_distribution(z: Tensor) -> Tensor:
+    # torch.special.ndtr is 1 + erf, which is zero below z = −8.3.
+    upper: Tensor = torch.special.erfc(z * -_SQRT_HALF)
+    return upper / 2
+
+
+def _gelu(z: Tensor) -> Tensor:
+    return _differentiated(z, _gelu_product, _gelu_first)
+
+
+def _gelu_product(z: Tensor) -> Tensor:
+    return z * _normal_distribution(z)
+
+
 def _gelu_first(z: Tensor) -> Tensor:
-    distribution: Tensor = torch.special.ndtr(z)
-    return distribution + z * _gaussian(z)
+    return _differentiated(z, _gelu_slope, _gelu_second)
+
+
+def _gelu_slope(z: Tensor) -> Tensor:
+    return _normal_distribution(z) + z * _gaussian(z)
 
 
 def _gelu_second(z: Tensor) -> Tensor:
@@ -187,10 +264,10 @@ hard_tanh = Activation("hard_tanh", functional.hardtanh, _inside_unit, torch.zer
 elu = _exponential_linear("elu", 1.0, 1.0, functional.elu)
 selu = _exponential_linear("selu", _SELU_SCALE, _SELU_ALPHA, functional.selu)
 identity = Activation("identity", _same, torch.ones_like, torch.zeros_like, (AffinePiece(-math.inf, math.inf, 1.0),))
-tanh = Activation("tanh", torch.tanh, _tanh_first, _tanh_second)
-sigmoid = Activation("sigmoid", torch.sigmoid, _sigmoid_first, _sigmoid_second)
-softplus = Activation("softplus", _softplus, torch.sigmoid, _sigmoid_first)
-gelu = Activation("gelu", functional.gelu, _gelu_first, _gelu_second)
+tanh = Activation("tanh", _tanh, _tanh_first, _tanh_second)
+sigmoid = Activation("sigmoid", _sigmoid, _sigmoid_first, _sigmoid_second)
+softplus = Activation("softplus", _softplus, _sigmoid, _sigmoid_first)
+gelu = Activation("gelu", _gelu, _gelu_first, _gelu_second)
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation

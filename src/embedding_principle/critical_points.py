@@ -9,6 +9,9 @@ where the decrease of the risk drowns in round-off.
 Many unregularized risks have no finite minimum: neurons merge while their outgoing weights grow with opposite signs,
 or a neuron saturates. The gradient tends to zero along these valleys, so a small gradient alone proves nothing. A point
 is called critical only if the Newton step that remains is small as well and no neuron is saturated.
+
+Where a sample sits on a kink of a neuron that transmits, as at z = 0 of a ReLU, the gradient is a choice of autograd's
+and proves nothing either: the risk may fall along one side. Such points are never called critical.
 """
 
 from collections.abc import Callable
@@ -18,10 +21,11 @@ import torch
 from torch import Tensor
 
 from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.kinks import kinks
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
 
-CONVERGED, DRIFTING, STALLED = "converged", "drifting", "stalled"
+CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
 
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
@@ -38,8 +42,10 @@ class CriticalPoints:
         newton_step: length of the Newton step that remains, with curvatures below 1e-12 ‖H‖ raised to that, (S,).
         iterations: steps that were tried, (S,).
         status: "converged" (a critical point to round-off), "drifting" (the parameters left the search radius or were
-            still growing, or the gradient vanishes along a valley without a critical point) or "stalled" (no step
-            helps any more, as at a local minimum of the gradient norm, or iterations ran out).
+            still growing, or the gradient vanishes along a valley without a critical point), "at a kink" (a sample sits
+            on a kink there, so that the risk has one-sided slopes only: the point may be a minimum, or no critical
+            point at all) or "stalled" (no step helps any more, as at a local minimum of the gradient norm, or
+            iterations ran out).
     """
 
     theta: Tensor
@@ -236,7 +242,7 @@ def search(
 
     Args:
         risk: the empirical risk R_S.
-        starts: (S, P) float64.
+        starts: (S, P), of any float type; the search is in float64.
         descend: True seeks minima; False takes the critical point that least squares on the gradient finds, a
             saddle more often than not.
         ridge: weight of ‖θ‖². A positive one makes minima finite, but lifted points are critical for ridge 0 only.
@@ -248,11 +254,12 @@ def search(
     Returns:
         One row for each start, in order; a row depends on the others through rounding errors only. Only rows with
         status "converged" are critical points: gradient norm at most `tolerance`, the remaining Newton step at most
-        1e-4 · max(1, ‖θ‖), no neuron saturated. That is to say, to the resolution of float64: a flat direction's slope
+        1e-4 · max(1, ‖θ‖), no neuron saturated, and no kink across which a slope of the risk jumps by more than
+        `tolerance`. That is to say, to the resolution of float64: a flat direction's slope
         can be told from zero down to about 1e-16 ‖H‖ ‖θ‖.
 
     Raises:
-        ValueError: if the starts are not a finite float64 tensor of shape (S, P), or the ridge is negative.
+        ValueError: if the starts are not a finite float tensor of shape (S, P), or the ridge is negative.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -261,11 +268,11 @@ def search(
         >>> found.status, found.theta.round(decimals=6)
         (('converged',), tensor([[3., 1.]], dtype=torch.float64))
     """
-    if starts.dim() != 2 or starts.dtype != torch.float64 or not torch.isfinite(starts).all():
-        raise ValueError("starts: expected a finite float64 tensor of shape (S, P)")
+    if starts.dim() != 2 or not starts.is_floating_point() or not torch.isfinite(starts).all():
+        raise ValueError("starts: expected a finite float tensor of shape (S, P)")
     if not ridge >= 0:
         raise ValueError(f"ridge: expected a number that is not negative, got {ridge}")
-    state = _Search(risk, ridge, starts, descend)
+    state = _Search(risk, ridge, starts.double(), descend)
     midway = state.norm
     for iteration in range(max_iterations):
         rows = _running(state, tolerance, radius)
@@ -301,6 +308,9 @@ def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) ->
     vanishing = state.gradient_norm <= tolerance
     critical = vanishing & (newton_step <= _SMALL_STEP * norm.clamp(min=1)) & (norm <= radius)
     critical &= ~saturated(state.objective, state.theta)
-    drifting = vanishing | (norm > radius) | (norm > _DRIFT_GROWTH * midway)
-    status = tuple(CONVERGED if c else DRIFTING if d else STALLED for c, d in zip(critical.tolist(), drifting.tolist()))
+    growing = (norm > radius) | (norm > _DRIFT_GROWTH * midway)
+    bent = kinks(state.objective, state.theta, tolerance=tolerance) > 0
+    # The first that holds.
+    outcomes = ((CONVERGED, critical & ~bent), (AT_A_KINK, bent & ~growing), (DRIFTING, vanishing | growing))
+    status = tuple(next((name for name, holds in outcomes if holds[row]), STALLED) for row in range(len(norm)))
     return CriticalPoints(state.theta, state.risk, state.gradient_norm, newton_step, state.iterations, status)

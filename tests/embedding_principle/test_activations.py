@@ -2,9 +2,12 @@
 
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
+from functools import partial
 
+import mpmath as mp
 import pytest
 import torch
 from hypothesis import given
@@ -106,6 +109,116 @@ def test_softplus_leaves_neither_arm() -> None:
         # The exponential of z enlarges a rounding of z up to 40 times; s (1 − s) is off by a unit of s, near one.
         torch.testing.assert_close(torch.func.vmap(differentiated)(z), reference, rtol=1e-14, atol=0)
         torch.testing.assert_close(declared(z), reference, rtol=1e-14, atol=4e-16)
+
+
+# Digits in the tails: against fifty-digit arithmetic.
+
+
+def _distribution(z: mp.mpf) -> mp.mpf:
+    return mp.erfc(-z / mp.sqrt(2)) / 2
+
+
+def _density(z: mp.mpf) -> mp.mpf:
+    return mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
+
+
+def _logistic(z: mp.mpf) -> mp.mpf:
+    return 1 / (1 + mp.exp(-z))
+
+
+def _bell(z: mp.mpf) -> mp.mpf:
+    return _logistic(z) * _logistic(-z)
+
+
+def _exponential_unit(z: mp.mpf, scale: float, alpha: float) -> mp.mpf:
+    return mp.mpf(scale) * (z if z > 0 else mp.mpf(alpha) * mp.expm1(z))
+
+
+def _exponential_unit_first(z: mp.mpf, scale: float, alpha: float) -> mp.mpf:
+    return mp.mpf(scale) * (1 if z > 0 else mp.mpf(alpha) * mp.exp(z))
+
+
+def _exponential_unit_second(z: mp.mpf, scale: float, alpha: float) -> mp.mpf:
+    return mp.mpf(0) if z > 0 else mp.mpf(scale) * mp.mpf(alpha) * mp.exp(z)
+
+
+def _piecewise(slope: float) -> tuple[Callable[[mp.mpf], mp.mpf], ...]:
+    return lambda z: z if z > 0 else mp.mpf(slope) * z, lambda z: mp.mpf(1 if z > 0 else slope), lambda z: mp.mpf(0)
+
+
+def _exponential(scale: float, alpha: float) -> tuple[Callable[[mp.mpf], mp.mpf], ...]:
+    curves = _exponential_unit, _exponential_unit_first, _exponential_unit_second
+    return tuple(partial(curve, scale=scale, alpha=alpha) for curve in curves)
+
+
+# σ, σ′, σ″ of every activation.
+EXACT: dict[str, tuple[Callable[[mp.mpf], mp.mpf], ...]] = {
+    "relu": _piecewise(0),
+    "leaky_relu": _piecewise(0.01),
+    "leaky_relu(0.3)": _piecewise(0.3),
+    "leaky_relu(-0.5)": _piecewise(-0.5),
+    "hard_tanh": (lambda z: max(-1, min(z, 1)), lambda z: mp.mpf(abs(z) < 1), lambda z: mp.mpf(0)),
+    "elu": _exponential(1.0, 1.0),
+    "selu": _exponential(1.0507009873554805, 1.6732632423543772),
+    "identity": _piecewise(1),
+    "tanh": (mp.tanh, lambda z: mp.sech(z) ** 2, lambda z: -2 * mp.tanh(z) * mp.sech(z) ** 2),
+    "sigmoid": (_logistic, _bell, lambda z: -_bell(z) * mp.tanh(z / 2)),
+    "softplus": (lambda z: mp.log1p(mp.exp(z)), _logistic, _bell),
+    "gelu": (
+        lambda z: z * _distribution(z),
+        lambda z: _distribution(z) + z * _density(z),
+        lambda z: (2 - z * z) * _density(z),
+    ),
+}
+_SIZES = torch.cat([torch.logspace(-12, math.log10(700), 19).double(), torch.linspace(0.3, 40, 28).double()])
+ARGUMENTS = torch.cat([-_SIZES, _SIZES])
+# The smallest normal float, times z² ≤ 2¹²: a product with z² has no more digits than its subnormal factor.
+_SMALLEST = 2.0**-1010
+
+
+def lost_digits(values: torch.Tensor, exact: Callable[[mp.mpf], mp.mpf]) -> float:
+    """The largest relative error in units of ε (1 + κ), κ = |z f′/f| the condition of the exact function.
+
+    Values below `_SMALLEST` are held to that many ε of it.
+    """
+    worst = 0.0
+    with mp.workdps(50):
+        for z, value in zip(map(mp.mpf, ARGUMENTS.tolist()), values.tolist()):
+            expected = mp.mpf(exact(z))
+            size = max(abs(expected), mp.mpf(_SMALLEST))
+            condition = abs(z * mp.diff(exact, z, h=abs(z) * mp.mpf(10) ** -20)) / size
+            error = abs(mp.mpf(value) - expected) / size
+            worst = max(worst, float(error / (2.0**-52 * (1 + condition))))
+    return worst
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_no_digit_is_lost_in_the_tails(activation: Activation, order: int) -> None:
+    curve = (activation.function, activation.first, activation.second)[order]
+    # Four operations at most, each off by an ulp, which is up to ε.
+    assert lost_digits(curve(ARGUMENTS), EXACT[activation.name][order]) <= 8
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_automatic_differentiation_loses_no_digit_either(activation: Activation) -> None:
+    z = ARGUMENTS.clone().requires_grad_(True)
+    (first,) = torch.autograd.grad(activation(z).sum(), z, create_graph=True)
+    second = torch.zeros_like(z)
+    if first.requires_grad:
+        (second,) = torch.autograd.grad(first.sum(), z, allow_unused=True, materialize_grads=True)
+    (slope,) = torch.autograd.grad(activation.first(z).sum() + 0 * z.sum(), z)
+    for values, order in ((first, 1), (second, 2), (slope, 2)):
+        assert lost_digits(values.detach(), EXACT[activation.name][order]) <= 8
+
+
+@pytest.mark.parametrize("activation", ALL, ids=by_name)
+def test_the_functional_transforms_give_the_declared_derivatives(activation: Activation) -> None:
+    z = torch.linspace(-3.05, 3.07, 21, dtype=torch.float64)
+    gradient = torch.func.vmap(torch.func.grad(activation))(z)
+    torch.testing.assert_close(gradient, activation.first(z), rtol=1e-15, atol=0)
+    hessian = torch.func.hessian(lambda x: activation(x).sum())(z)
+    torch.testing.assert_close(hessian, torch.diag(activation.second(z)), rtol=1e-15, atol=0)
 
 
 # Values.

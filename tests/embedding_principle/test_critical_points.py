@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embedding_principle.activations import Activation, gelu, identity, leaky_relu, relu, sigmoid, softplus, tanh
+from embedding_principle.activations import (
+    Activation,
+    elu,
+    gelu,
+    identity,
+    leaky_relu,
+    relu,
+    selu,
+    sigmoid,
+    softplus,
+    tanh,
+)
 from embedding_principle.critical_points import CriticalPoints, search, trust_region_step
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.datasets import iris, one_dimensional
@@ -184,6 +195,46 @@ def test_a_gentle_slope_without_critical_point_is_not_called_critical() -> None:
     assert "converged" not in search(risk, theta, max_iterations=0, tolerance=1e-11).status
 
 
+def test_a_point_where_the_risk_falls_along_a_bias_is_not_called_critical() -> None:
+    """With autograd's choice σ′(0) = 0 the gradient vanishes; the one-sided slope along the bias is −1/3."""
+    x = torch.tensor([[-1.0], [0.0], [1.0]]).double()
+    risk = Risk(Network.uniform((1, 1, 1), relu), x, torch.tensor([[-0.5], [0.5], [1.0]]).double())
+    theta = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double()
+    assert float(risk.gradient(theta).norm()) == 0.0
+    step = 1e-6 * torch.tensor([0.0, 1.0, 0.0, 0.0]).double()
+    assert float(risk(theta + step) - risk(theta)) / 1e-6 == pytest.approx(-1 / 3, abs=1e-5)
+    assert set(search(risk, theta).status) == {"at a kink"}
+
+
+def test_kinks_that_do_not_matter_leave_a_point_critical() -> None:
+    """A sample that is fitted, a neuron that is silent, and an ELU, whose first derivative is continuous."""
+    x = torch.tensor([[-1.0], [0.0], [1.0]]).double()
+    fitted = Risk(Network.uniform((1, 1, 1), relu), x, relu(x))
+    assert verdict(fitted, torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double()) == {"converged"}
+    # Σ r = Σ r x₊ = 0 with the outgoing weight zero: residuals (1, −1, 0).
+    silent = Risk(Network.uniform((1, 1, 1), relu), x, torch.tensor([[1.0], [-1.0], [0.0]]).double())
+    assert verdict(silent, torch.tensor([[1.0, 0.0, 0.0, 0.0]]).double()) == {"converged"}
+
+
+@pytest.mark.parametrize(("activation", "status"), [(elu, "converged"), (selu, "at a kink")], ids=["elu", "selu"])
+def test_a_jump_of_the_second_derivative_leaves_a_point_critical(activation: Activation, status: str) -> None:
+    """Five samples, one at z = 0, and residuals orthogonal to the four derivatives of f with autograd's σ′(0)."""
+    x = torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]]).double()
+    slopes = activation.first(x)
+    derivatives = torch.cat([slopes * x, slopes, activation(x), torch.ones_like(x)], dim=1)
+    residuals = torch.linalg.svd(derivatives).U[:, -1:]
+    assert float(residuals[2].abs()) > 0.01  # the sample on the kink transmits
+    risk = Risk(Network.uniform((1, 1, 1), activation), x, activation(x) + residuals)
+    assert verdict(risk, torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double()) == {status}
+
+
+def test_starts_of_another_float_type_are_converted() -> None:
+    risk = line("sin", 1)
+    begin = starts(risk, 3).float()
+    single, double = (search(risk, theta, max_iterations=20) for theta in (begin, begin.double()))
+    assert torch.equal(single.theta, double.theta)
+
+
 # What is critical is accepted.
 
 
@@ -337,7 +388,7 @@ def test_distinct_takes_perfect_fits_as_one() -> None:
     ("bad", "options", "message"),
     [
         (torch.zeros(7).double(), {}, "shape"),
-        (torch.zeros(2, 7), {}, "float64"),
+        (torch.zeros(2, 7, dtype=torch.long), {}, "starts: expected a finite float"),
         (torch.full((2, 7), torch.nan).double(), {}, "finite"),
         (torch.zeros(2, 7).double(), {"ridge": -1.0}, "ridge"),
     ],

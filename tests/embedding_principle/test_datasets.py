@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from embedding_principle.datasets import DataError, Dataset, digits, iris, one_dimensional
+from embedding_principle.datasets import DataError, Dataset, digits, iris, one_dimensional, wine
 
 DATA = Path(__file__).parents[2] / "data"
 FILES = [line.split()[1] for line in (DATA / "checksums.txt").read_text().splitlines()]
@@ -277,6 +277,7 @@ def test_the_environment_chooses_the_folder(folder):
 def load_everything() -> None:
     iris()
     digits(train=10, test=10)
+    wine()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -335,6 +336,16 @@ def prepare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_wine_agrees_with_scikit_learn():
+    load_wine = pytest.importorskip("sklearn.datasets").load_wine
+    inputs, labels = load_wine(return_X_y=True)
+    wines = wine(standardized=False)
+    assert np.array_equal(wines.inputs.numpy(), inputs)
+    assert np.array_equal(wines.labels.numpy(), labels)
+    assert wines.labels.bincount().tolist() == [59, 71, 48]
+    assert wine().inputs.mean(0).abs().max() < 1e-13
+
+
 def test_iris_is_rebuilt_byte_for_byte(tmp_path):
     pytest.importorskip("sklearn")
     result = prepare("iris", "--output", tmp_path)
@@ -389,4 +400,4 @@ def test_an_unreadable_tarball_is_named(tmp_path, damage):
 def test_an_unknown_data_set_is_a_usage_error():
     result = prepare("cifar")
     assert result.returncode == 2
-    assert "unknown data set 'cifar': choose iris or mnist" in result.stderr
+    assert "unknown data set 'cifar': choose iris, wine, mnist" in result.stderr

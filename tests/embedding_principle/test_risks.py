@@ -2,12 +2,15 @@
 
 import math
 
+import mpmath as mp
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_principle.activations import named, tanh
+from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.inertia import inertia
 from embedding_principle.networks import Network
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
 
@@ -95,6 +98,87 @@ def test_at_zero_parameters_cross_entropy_is_the_log_of_the_class_number() -> No
     assert risk(torch.zeros(risk.network.n_parameters, dtype=torch.float64)).item() == pytest.approx(math.log(3))
 
 
+# Digits where the network is sure of a class: against fifty-digit arithmetic.
+
+SURE = [[40.0, 0.0, -3.0], [0.0, 40.0, 39.5], [300.0, -300.0, 1.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [-9.0, 9.0, 8.0]]
+OUTPUTS = torch.tensor(SURE, dtype=torch.float64).repeat_interleave(3, 0)
+LABELS = torch.eye(3, dtype=torch.float64).repeat(len(SURE), 1)
+
+
+def exactly(outputs: list[float], label: int) -> tuple[list[mp.mpf], list[mp.mpf], list[list[mp.mpf]]]:
+    """Loss, residuals and curvature of one sample."""
+    powers = [mp.exp(mp.mpf(f)) for f in outputs]
+    p = [power / sum(powers) for power in powers]
+    residuals = [p[c] - (c == label) for c in range(len(p))]
+    return [-mp.log(p[label])], residuals, [[p[c] * ((c == d) - p[d]) for d in range(len(p))] for c in range(len(p))]
+
+
+def relative_error(values: torch.Tensor, order: int) -> float:
+    """Of loss (0), residuals (1) or curvature (2) at `OUTPUTS`, in units of ε (1 + largest difference of outputs)."""
+    worst = 0.0
+    with mp.workdps(600):
+        for outputs, label, given_values in zip(OUTPUTS.tolist(), LABELS.argmax(-1).tolist(), values):
+            # The exponential of a difference d enlarges its rounding d times.
+            unit = 2.0**-52 * (1 + max(outputs) - min(outputs))
+            expected = torch.tensor([float(e) for e in mp.matrix(exactly(outputs, label)[order])], dtype=torch.float64)
+            expected = expected.reshape(given_values.shape)
+            errors = (given_values - expected).abs() / torch.where(expected == 0, 1.0, expected.abs())
+            worst = max(worst, float(errors.max()) / unit)
+    return worst
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_cross_entropy_keeps_its_digits_where_it_is_small(order: int) -> None:
+    of_order = (cross_entropy.value, cross_entropy.residuals, cross_entropy.curvature)[order]
+    assert relative_error(of_order(OUTPUTS, LABELS), order) <= 8
+
+
+def test_autograd_of_cross_entropy_keeps_them_too() -> None:
+    outputs = OUTPUTS.clone().requires_grad_(True)
+    (residuals,) = torch.autograd.grad(cross_entropy.value(outputs, LABELS).sum(), outputs, create_graph=True)
+    assert relative_error(residuals.detach(), 1) <= 8
+    rows = [torch.autograd.grad(residuals[:, c].sum(), outputs, retain_graph=True)[0] for c in range(3)]
+    assert relative_error(torch.stack(rows, 1), 2) <= 8
+
+
+def test_targets_that_are_no_labels_have_the_residuals_of_the_softmax() -> None:
+    g = torch.Generator().manual_seed(0)
+    outputs = 3 * torch.randn(50, 4, generator=g, dtype=torch.float64)
+    targets = torch.softmax(torch.randn(50, 4, generator=g, dtype=torch.float64), -1)
+    expected = torch.softmax(outputs, -1) - targets
+    torch.testing.assert_close(cross_entropy.residuals(outputs, targets), expected, rtol=0, atol=1e-15)
+
+
+def test_a_convex_softmax_problem_has_no_negative_eigenvalue() -> None:
+    """Two classes, p(1 − p) = 4e-18: the Hessian is that times two positive semidefinite blocks of rank one each."""
+    x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    risk = Risk(Network((1, 2)), x, torch.eye(2, dtype=torch.float64), cross_entropy)
+    point = torch.tensor([20.0, -20.0, 0.0, 0.0], dtype=torch.float64)
+    matrix = hessian(risk, point)
+    p = math.exp(-40)
+    expected = torch.kron(torch.eye(2), torch.tensor([[p, -p], [-p, p]])).double()
+    torch.testing.assert_close(matrix, expected, rtol=1e-13, atol=0)
+    assert inertia(matrix).counts == (0, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_other_float_types_become_float64(loss: Loss, dtype: torch.dtype) -> None:
+    network, x, theta = Network.uniform((2, 3, 2), tanh), torch.eye(2, dtype=dtype), torch.ones(17, dtype=dtype)
+    risk, exact = Risk(network, x, x, loss), Risk(network, x.double(), x.double(), loss)
+    assert risk.inputs.dtype == risk.targets.dtype == torch.float64
+    for of_theta in (Risk.__call__, Risk.gradient, Risk.residuals):
+        assert torch.equal(of_theta(risk, theta), of_theta(exact, theta.double()))
+    assert risk.at(theta).theta.dtype == torch.float64
+
+
+@pytest.mark.parametrize(("dtype", "remedy"), [(torch.int64, "convert with"), (torch.complex128, "take real numbers")])
+def test_other_numbers_are_refused(dtype: torch.dtype, remedy: str) -> None:
+    labels = torch.eye(2, dtype=dtype)
+    with pytest.raises(ValueError, match=f"targets: expected float64, got {dtype}; {remedy}"):
+        Risk(Network((2, 2)), torch.eye(2).double(), labels, cross_entropy)
+
+
 def test_bad_data_are_named() -> None:
     network = Network.uniform((2, 3, 1), tanh)
     x, y = torch.zeros(4, 2).double(), torch.zeros(4, 1).double()
@@ -102,8 +186,6 @@ def test_bad_data_are_named() -> None:
         Risk(network, torch.zeros(4, 3).double(), y)
     with pytest.raises(ValueError, match=r"targets: expected shape \(4, 1\), got \(3, 1\)"):
         Risk(network, x, y[:3])
-    with pytest.raises(ValueError, match="inputs: expected float64"):
-        Risk(network, x.float(), y)
     x[2, 1] = math.nan
     with pytest.raises(ValueError, match="inputs: sample 2 is not finite"):
         Risk(network, x, y)

@@ -12,11 +12,12 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ), (..., P, P), exactly symmetric.
 
     In closed form (see `deep` and, for one hidden layer and a scalar output, `one_hidden_layer`); with batch
-    normalization by automatic differentiation. At a kink of σ it is the Hessian of the smooth part.
+    normalization by automatic differentiation. Where a sample sits on a kink of σ there is no Hessian: this is that of
+    the smooth part then, with autograd's choice of σ′, and `kinks.require_smooth` refuses the point.
 
     Args:
         risk: the empirical risk.
-        theta: θ, (..., P) float64.
+        theta: θ, (..., P), of any float type; the Hessian is float64.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -25,7 +26,7 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
         tensor([[2., 0.],
                 [0., 2.]], dtype=torch.float64)
     """
-    flat = theta.detach().reshape(-1, theta.shape[-1])
+    flat = theta.detach().double().reshape(-1, theta.shape[-1])
     if risk.network.batch_norm_epsilon is not None:
         matrix = differentiated_hessian(risk, flat)
     elif has_one_hidden_layer(risk.network):

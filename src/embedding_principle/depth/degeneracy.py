@@ -9,15 +9,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from embedding_principle.curvature.inertia import MINIMAL_GAP, RELATIVE_THRESHOLD, Counts, UnclearInertiaError, inertia
-from embedding_principle.depth.lifting import Insertion, collapse, deepened, occupied_pieces
-from embedding_principle.networks import Layer, Parametrised
-
-# Singular values below this fraction of the largest are round-off of a rank-deficient matrix (1e-16 to 1e-15 for
-# sizes in the tens); dropping them changes the output by no more than that fraction.
-_RANK_THRESHOLD = 1e-13
+from embedding_principle.depth.lifting import collapse, occupied_pieces
+from embedding_principle.networks import Parametrised
 
 
 def differential(point: Parametrised, inputs: Tensor, positions: Sequence[int]) -> Tensor:
@@ -59,7 +55,7 @@ def _collapsed(point: Parametrised, inputs: Tensor, position: int) -> tuple[Tens
     return derivative, phi(point.theta)
 
 
-def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
+def lifted_inertia(hessian: Tensor, differential: Tensor, *, error: float = 0.0) -> Counts:
     """(n−, n0, n+) of the deeper Hessian Dφᵀ H Dφ at a lifted critical point.
 
     Where Dφ is onto this is (n−, n0 + P′ − P, n+); otherwise H is restricted to the image of Dφ.
@@ -67,6 +63,7 @@ def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
     Args:
         hessian: H, the shallow Hessian at the critical point, (P, P).
         differential: Dφ at the lifted point, (P, P′), see `differential`.
+        error: a bound on the known error of H beyond rounding, see `inertia`.
 
     Raises:
         UnclearInertiaError: if the rank of Dφ, or the sign of an eigenvalue, is not clear.
@@ -86,76 +83,5 @@ def lifted_inertia(hessian: Tensor, differential: Tensor) -> Counts:
             f"factor {margin:g} of the threshold {float(threshold):.2e}"
         )
     image = directions[:, :rank]
-    negative, zero, positive = inertia(image.mT @ hessian @ image).counts
+    negative, zero, positive = inertia(image.mT @ hessian @ image, error=error).counts
     return negative, zero + differential.shape[1] - rank, positive
-
-
-def singular_lift(
-    point: Parametrised, inputs: Tensor, insertion: Insertion, *, ranks: tuple[int, int], generator: Generator
-) -> Parametrised:
-    """A random member of T_S(θ) whose A and B have given ranks.
-
-    With W[q+1] = U S Vᵀ of rank r, the rows of ΛA span the row space of W and random further directions, the columns
-    of B the column space of W and random further ones. Every neuron sits on the last piece of its activation.
-
-    Args:
-        point: θ, (P,).
-        inputs: x, (n, m_0).
-        insertion: the layer to insert; its activation's last piece must extend to +∞.
-        ranks: (rank A, rank B), each at least r, rank A + rank B − r ≤ k.
-        generator: the source of randomness.
-
-    Raises:
-        ValueError: if no member has these ranks, or the last piece is bounded.
-
-    Example:
-        >>> from embedding_principle.activations import relu
-        >>> from embedding_principle.networks import Network
-        >>> g, x = torch.Generator().manual_seed(0), torch.randn(5, 2).double()
-        >>> origin = Parametrised(Network((2, 2)), torch.zeros(6).double())
-        >>> deep = singular_lift(origin, x, Insertion(0, 3, relu), ranks=(1, 1), generator=g)
-        >>> torch.linalg.matrix_rank(differential(deep, x, [0])).item()
-        5
-    """
-    q, k, piece = insertion.position, insertion.width, insertion.activation.pieces[-1]
-    if piece.upper != math.inf:
-        raise ValueError(f"activation: the last piece of {insertion.activation.name} is bounded; use one that is not")
-    # Refuses an impossible insertion.
-    deepened(point.network, insertion)
-    weight, bias = point.layers()[q]
-    incoming, outgoing = _factors(weight, k, ranks, generator)
-    incoming = incoming / piece.slope
-    # Neurons differ in their distance to the kink.
-    margin = 0.5 + torch.rand(k, generator=generator, dtype=torch.float64)
-    offset = max(piece.lower, 0.0) + margin - (point.trace(inputs).features[q] @ incoming.mT).amin(0)
-    remaining = bias - outgoing @ (piece.slope * offset + piece.intercept)
-    return point.inserted(q, Layer(incoming, offset), Layer(outgoing, remaining), insertion.activation)
-
-
-def _factors(weight: Tensor, k: int, ranks: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Random ΛA (k, m_q) and B (m_{q+1}, k) of these ranks with B ΛA = W."""
-    left, values, right = torch.linalg.svd(weight)
-    rank = int((values > _RANK_THRESHOLD * values[0]).sum())
-    a, b = ranks
-    if not (rank <= a <= weight.shape[1] and rank <= b <= weight.shape[0] and a + b - rank <= k):
-        raise ValueError(
-            f"ranks: {ranks} is impossible for a weight matrix {tuple(weight.shape)} of rank {rank} and width {k}; "
-            f"each must lie between that rank and the matrix's size, their sum be at most {k + rank}"
-        )
-    core = torch.zeros(b, a, dtype=weight.dtype)
-    core.diagonal()[:rank] = values[:rank]
-    columns = _extended(left, rank, b, generator)
-    rows = _extended(right.mT, rank, a, generator)
-    size = 0.5 + torch.rand(k, 1, generator=generator, dtype=weight.dtype)
-    # Orthonormal columns up to the sizes of the rows: Gaussian ones are nearly dependent too often.
-    inner = size * torch.linalg.qr(torch.randn(k, a, generator=generator, dtype=weight.dtype)).Q
-    inverse = torch.linalg.pinv(inner)
-    free = torch.randn(b, k, generator=generator, dtype=weight.dtype) / k**0.5
-    return inner @ rows.mT, columns @ (core @ inverse + free - free @ inner @ inverse)
-
-
-def _extended(basis: Tensor, rank: int, size: int, generator: Generator) -> Tensor:
-    """The first columns of an orthonormal basis, followed by random combinations of the others."""
-    others = basis[:, rank:]
-    mixed, _ = torch.linalg.qr(torch.randn(others.shape[1], size - rank, generator=generator, dtype=basis.dtype))
-    return torch.cat([basis[:, :rank], others @ mixed], dim=1)

@@ -1,9 +1,15 @@
-"""The dimension of the lifted set T_S(θ): a formula, and two ways to count it numerically.
+"""The strata of the lifted set T_S(θ) and their dimensions: a theorem, and two ways to count them numerically.
 
 T_S(θ) is the set of (A, c, B, b′) with B Λ A = W[q+1] and B (Λc + μ) + b′ = b[q+1] whose pre-activations stay inside
-their affine pieces, an open condition. Where B has full row rank or A has full column rank, these
-m_{q+1} (m_q + 1) equations are independent, and T_S(θ) is a manifold of dimension P′ − P.
+their affine pieces, an open condition. The members with rank A = a and rank B = b form a *stratum*. With r = rank W,
+
+    r ≤ a ≤ min(k, m_q),    r ≤ b ≤ min(k, m_{q+1}),    a + b ≤ k + r.
+
+Where neither rank can grow the stratum is open in T_S(θ), and of dimension P′ − P + (m_q − a)(m_{q+1} − b). The open
+strata are dense in T_S(θ) (proved in the book's chapter on lifting).
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -12,9 +18,14 @@ from embedding_principle.activations import identity
 from embedding_principle.depth.lifting import merge
 from embedding_principle.networks import Layer, Network, flatten
 
+# Singular values of the equations' Jacobian below this fraction of the largest are zero: at members as `lift` draws
+# them the others stay above 1e-4, and rounding leaves 1e-15.
+_RANK_THRESHOLD = 1e-9
+_PULLS = 4
+
 
 def lifted_dimension(preceding: int, following: int, width: int) -> int:
-    """P′ − P = k (m_q + m_{q+1} + 1) − m_q m_{q+1}, the dimension of T_S(θ) at members of full rank (ours).
+    """P′ − P = k (m_q + m_{q+1} + 1) − m_q m_{q+1}: the dimension where A has full column rank or B full row rank.
 
     Args:
         preceding: m_q.
@@ -26,6 +37,53 @@ def lifted_dimension(preceding: int, following: int, width: int) -> int:
         6
     """
     return width * (preceding + following + 1) - preceding * following
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The members with given ranks of A and B, in fixed affine pieces.
+
+    Attributes:
+        ranks: (a, b) = (rank A, rank B).
+        dimension: of this smooth manifold.
+        is_open: whether it is open in T_S(θ): neither rank can grow.
+        excess: e = (m_q − a)(m_{q+1} − b), by how much dim ker Dφ exceeds P′ − P there.
+    """
+
+    ranks: tuple[int, int]
+    dimension: int
+    is_open: bool
+    excess: int
+
+
+def strata(preceding: int, following: int, width: int, rank: int) -> list[Stratum]:
+    """Every stratum of T_S(θ) that is not empty, by increasing ranks; none when k < r.
+
+    Source: this book, theorem on the strata of the lifted set.
+
+    Args:
+        preceding: m_q.
+        following: m_{q+1}.
+        width: k.
+        rank: r = rank W[q+1].
+
+    Example:
+        >>> [(s.ranks, s.dimension, s.excess) for s in strata(4, 3, 3, 2) if s.is_open]
+        [((2, 3), 12, 0), ((3, 2), 13, 1)]
+    """
+
+    def admissible(a: int, b: int) -> bool:
+        return rank <= a <= min(width, preceding) and rank <= b <= min(width, following) and a + b <= width + rank
+
+    found = []
+    for a in range(rank, preceding + 1):
+        for b in range(rank, following + 1):
+            if admissible(a, b):
+                incoming = (a - rank) * (preceding - a) + (b - rank) * (following - b)
+                is_open = not (admissible(a + 1, b) or admissible(a, b + 1))
+                excess = (preceding - a) * (following - b)
+                found.append(Stratum((a, b), width * (1 + a + b) - a * b + incoming, is_open, excess))
+    return found
 
 
 class OutputEquations:
@@ -55,9 +113,14 @@ class OutputEquations:
         first, second = self._shapes.layers(parameters)
         return flatten([merge(first, second, self._slope, self._intercept)])
 
+    def jacobian(self) -> Tensor:
+        """The derivative at the member, (equations, unknowns)."""
+        derivative: Tensor = torch.func.jacrev(self)(self.member)
+        return derivative
+
 
 def jacobian_dimension(equations: OutputEquations) -> int:
-    """The dimension of T_S(θ) at the member, as the corank of the Jacobian of its equations.
+    """The dimension of T_S(θ) at a member of an open stratum, as the corank of the Jacobian of its equations.
 
     Example:
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
@@ -65,15 +128,18 @@ def jacobian_dimension(equations: OutputEquations) -> int:
         >>> jacobian_dimension(member) == lifted_dimension(1, 1, 1)
         True
     """
-    jacobian: Tensor = torch.func.jacrev(equations)(equations.member)
-    return len(equations.member) - int(torch.linalg.matrix_rank(jacobian))
+    return len(equations.member) - int(torch.linalg.matrix_rank(equations.jacobian(), rtol=_RANK_THRESHOLD))
 
 
 def sampled_dimension(equations: OutputEquations, *, generator: Generator, radius: float = 1e-5) -> int:
-    """The dimension of T_S(θ) at the member, counted by principal component analysis of random members nearby.
+    """The dimension of T_S(θ) at a member of an open stratum, by principal component analysis of neighbours.
 
-    Random points at a distance of about `radius` are pulled back onto the equations by Gauss–Newton steps. Their
-    spread is of order radius along T_S(θ) and of order radius² across it; what exceeds radius^1.5 is counted.
+    Random points at a distance of about `radius` are pulled onto the equations by steps with the pseudo-inverse of the
+    member's own Jacobian, each of which gains a factor of about radius. Along T_S(θ) the neighbours spread by radius,
+    across it by radius² times its curvature; what exceeds a tenth of radius is counted.
+
+    Raises:
+        ValueError: if the pulled points miss the equations: the member lies on no open stratum, or radius is too large.
 
     Example:
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
@@ -84,10 +150,12 @@ def sampled_dimension(equations: OutputEquations, *, generator: Generator, radiu
     centre, size = equations.member, len(equations.member)
     count = 4 * size
     members = centre + radius * torch.randn(count, size, generator=generator, dtype=torch.float64)
-    goal = equations(centre)
-    jacobian = torch.func.vmap(torch.func.jacrev(equations))
-    for _ in range(3):  # quadratic convergence: the excess falls from radius to radius², radius⁴, rounding
-        excess = equations(members) - goal
-        members = members - (torch.linalg.pinv(jacobian(members)) @ excess[..., None])[..., 0]
+    goal, pull = equations(centre), torch.linalg.pinv(equations.jacobian(), rtol=_RANK_THRESHOLD)
+    for _ in range(_PULLS):
+        members = members - (equations(members) - goal) @ pull.mT
+    missed = float((equations(members) - goal).abs().max())
+    # Where T_S(θ) is no manifold of that tangent space a remainder of second order stays; rounding is far below it.
+    if not missed <= 1e-2 * radius**2 * (1 + float(centre.abs().max())):
+        raise ValueError(f"equations: neighbours of the member miss them by {missed:.1e}; is its stratum open?")
     spread = torch.linalg.svdvals(members - centre) / count**0.5
-    return int((spread > radius**1.5).sum())
+    return int((spread > radius / 10).sum())

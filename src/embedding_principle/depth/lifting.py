@@ -9,7 +9,7 @@ B ∈ R^{m_{q+1}×k}, b′ ∈ R^{m_{q+1}} replace W[q+1], b[q+1]. The lifted se
 3. *output preservation*: B Λ A = W[q+1] and B (Λc + μ) + b′ = b[q+1], with Λ = diag(λ).
 
 Every member has the output of θ on S, and is critical wherever θ is. k ≥ min(m_q, m_{q+1}) is enough for members to
-exist for every θ; for one θ, k ≥ rank W[q+1] is needed and enough.
+exist for every θ; for one θ, k ≥ rank W[q+1] is needed and enough. `dimensions` says which ranks A and B can have.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,10 @@ from embedding_principle.activations import Activation
 from embedding_principle.networks import Layer, Network, Parametrised
 from embedding_principle.risks import check_data
 
+# Singular values below this fraction of the largest are round-off of a rank-deficient matrix (1e-16 to 1e-15 for
+# sizes in the tens); dropping them changes the output by no more than that fraction.
+_RANK_THRESHOLD = 1e-13
+
 
 @dataclass(frozen=True)
 class Insertion:
@@ -31,11 +35,14 @@ class Insertion:
         position: q, the layer is inserted between layers q and q+1; 0 is right behind the inputs.
         width: k.
         activation: of the inserted layer; it needs at least one affine piece.
+        ranks: (rank A, rank B) of the members that `lift` draws. None stands for A of full column rank where k ≥ m_q,
+            B of full row rank where m_q > k ≥ m_{q+1}, and (k, rank W[q+1]) where k is smaller than both.
     """
 
     position: int
     width: int
     activation: Activation
+    ranks: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,18 +104,16 @@ def deepened(network: Network, insertion: Insertion) -> Network:
     """The architecture with the layer inserted.
 
     Raises:
-        ValueError: if members of T_S may not exist for it: position outside 0 … L−1, width below
-            min(m_q, m_{q+1}), an activation without affine piece, or a network with batch normalization.
+        ValueError: for a position outside 0 … L−1, an activation without affine piece, or a network with batch
+            normalization.
 
     Example:
         >>> from embedding_principle.activations import relu, tanh
         >>> deepened(Network.uniform((1, 2, 1), tanh), Insertion(1, 3, relu)).widths
         (1, 2, 3, 1)
     """
-    q, k, activation = insertion.position, insertion.width, insertion.activation
-    deeper, needed = network.inserted(q, k, activation), smallest_width(network, q)
-    if k < needed:
-        raise ValueError(f"width: {k} is too small at position {q}; min(m_q, m_{{q+1}}) = {needed} neurons are needed")
+    activation = insertion.activation
+    deeper = network.inserted(insertion.position, insertion.width, activation)
     if not activation.pieces:
         raise ValueError(
             f"activation: {activation.name} has no affine piece, so no layer of it can be exactly linear; "
@@ -123,8 +128,10 @@ def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *
     """A random member of the lifted set T_S(θ), for each θ of a batch; several insertions are composed in order.
 
     Each inserted neuron sits on a random affine piece at a random place and has a random size. Up to these sizes, A
-    (where k ≥ m_q) or B (where k < m_q) is Haar-distributed with orthonormal columns or rows, and the other one is a
-    random solution of BΛA = W[q+1]. So members are well-conditioned, whatever the rank of W[q+1].
+    (where k ≥ m_q) or B (where m_q > k ≥ m_{q+1}) is Haar-distributed with orthonormal columns or rows, and the other
+    one is a random solution of BΛA = W[q+1]. So members are well-conditioned, whatever the rank of W[q+1]. With given
+    ranks, or a width below both, the row space of A and the column space of B are those of W[q+1] and random
+    directions beyond; so every stratum of T_S(θ) can be drawn from.
 
     Args:
         point: θ, (..., P) float64; `point.expand(count)` draws many members over one θ.
@@ -137,7 +144,8 @@ def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *
         Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
 
     Raises:
-        ValueError: for an impossible insertion (see `deepened`) or data that are not finite.
+        ValueError: for an impossible insertion (see `deepened`), data that are not finite, or ranks that no member has:
+            k below rank W[q+1] among them, where T_S(θ) is empty.
 
     Example:
         >>> from embedding_principle.activations import relu, tanh
@@ -168,7 +176,11 @@ def _insert(point: Parametrised, inputs: Tensor, insertion: Insertion, generator
 
     # Neither tiny nor huge: keeps members well-conditioned.
     size = 0.5 + _uniform((*batch, k), generator)
-    if k >= preceding:
+    if insertion.ranks or k < min(preceding, following):
+        image, carrier = _factors(weight, k, insertion.ranks, generator)
+        size, offset = _place(image / slope[..., None], size, features, lower, upper, generator)
+        incoming, outgoing = (size / slope)[..., None] * image, carrier / size[..., None, :]
+    elif k >= preceding:
         direction = _orthonormal(batch, k, preceding, generator)
         size, offset = _place(direction, size, features, lower, upper, generator)
         incoming = size[..., None] * direction
@@ -221,6 +233,44 @@ def _outgoing(weight: Tensor, image: Tensor, generator: Generator) -> Tensor:
     return solution
 
 
+def _factors(weight: Tensor, k: int, ranks: tuple[int, int] | None, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Random ΛA (..., k, m_q) and B (..., m_{q+1}, k) of these ranks with B ΛA = W."""
+    left, values, right = torch.linalg.svd(weight)
+    batch, (following, preceding), rank = weight.shape[:-2], weight.shape[-2:], _rank(values)
+    if k < rank:
+        raise ValueError(
+            f"width: {k} is below the rank {rank} of the weights, so the lifted set is empty; widen the layer"
+        )
+    a, b = ranks or (k, rank)
+    if not (rank <= a <= min(k, preceding) and rank <= b <= min(k, following) and a + b <= k + rank):
+        raise ValueError(
+            f"ranks: no member has {(a, b)} for weights {(following, preceding)} of rank {rank} and width {k}; each "
+            f"must lie between {rank} and the least of width and size, and their sum be at most {k + rank}"
+        )
+    core = torch.zeros(*batch, b, a, dtype=torch.float64)
+    core.diagonal(dim1=-2, dim2=-1)[..., :rank] = values[..., :rank]
+    columns, rows = _extended(left, rank, b, generator), _extended(right.mT, rank, a, generator)
+    # Orthonormal columns: Gaussian ones are nearly dependent too often.
+    inner = _orthonormal(batch, k, a, generator)
+    free = torch.randn(*batch, b, k, generator=generator, dtype=torch.float64) / k**0.5
+    return inner @ rows.mT, columns @ (core @ inner.mT + free - free @ inner @ inner.mT)
+
+
+def _rank(values: Tensor) -> int:
+    """The rank of matrices with these singular values (..., r), the same for all of them."""
+    ranks = (values > _RANK_THRESHOLD * values[..., :1]).sum(-1).flatten()
+    if (ranks != ranks[0]).any():
+        raise ValueError("theta: the weights of the batch differ in rank; lift points of one rank at a time")
+    return int(ranks[0])
+
+
+def _extended(basis: Tensor, rank: int, size: int, generator: Generator) -> Tensor:
+    """The first columns of an orthonormal basis, followed by random combinations of the others."""
+    others = basis[..., rank:]
+    mixed = _orthonormal(basis.shape[:-2], others.shape[-1], size - rank, generator)
+    return torch.cat([basis[..., :rank], others @ mixed], dim=-1)
+
+
 def _uniform(shape: Sequence[int], generator: Generator) -> Tensor:
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
@@ -240,8 +290,10 @@ def violations(
         deep: the candidate, (P′,).
         inputs: x, (n, m_0).
         insertion: where the layer of the candidate is inserted.
-        tolerance: of conditions 1 and 3, relative to 1 + the largest modulus of the layer's entries: rounding in the
-            products B Λ A stays some decades below 1e-10 for members as `lift` draws them.
+        tolerance: of conditions 1 and 3, relative: inherited parameters to their own size, the equations of condition 3
+            by their largest effect on S to the largest that the terms of that pre-activation of layer q + 1 have (to
+            its own size for the weight of a feature that is zero on S), beside the rounding of the products in them.
+            So the answer does not change when inputs, outputs or neurons get other units.
 
     Raises:
         ValueError: for an impossible insertion (see `deepened`), or if the candidate's architecture is not the one
@@ -260,24 +312,46 @@ def violations(
     """
     if deep.network != deepened(shallow.network, insertion):
         raise ValueError(f"deep: {deep.network} is not {shallow.network} with the {insertion}; give the one inserted")
+    shallow, deep = shallow.with_theta(shallow.theta.double()), deep.with_theta(deep.theta.double())
+    inputs = inputs.double()
     q, given, kept = insertion.position, deep.layers(), shallow.layers()
     inherited = zip(kept[:q] + kept[q + 1 :], given[:q] + given[q + 2 :])
     numbers = [*range(1, q + 1), *range(q + 2, len(kept) + 1)]
     found: list[Violation] = []
-    for number, pair in zip(numbers, inherited):
-        found += _differences("inheritance", f"of layer {number}", *pair, tolerance)
+    for number, (ours, theirs) in zip(numbers, inherited):
+        allowed = Layer(tolerance * ours.weight.abs(), tolerance * ours.bias.abs())
+        found += _differences("inheritance", f"of layer {number}", ours, theirs, allowed)
     occupation = occupied_pieces(deep, inputs, q)
     found += occupation.outside
     merged = merge(given[q], given[q + 1], occupation.slope, occupation.intercept)
-    found += _differences("output preservation", "merged through the inserted layer", kept[q], merged, tolerance)
+    sizes = shallow.trace(inputs).features[q].abs().amax(0)
+    allowed = _allowed(kept[q], given[q], given[q + 1], occupation, sizes, tolerance)
+    found += _differences("output preservation", "merged through the inserted layer", kept[q], merged, allowed)
     return tuple(found)
 
 
-def _differences(condition: str, where: str, kept: Layer, given: Layer, tolerance: float) -> list[Violation]:
+def _allowed(
+    kept: Layer, first: Layer, second: Layer, occupation: Occupation, sizes: Tensor, tolerance: float
+) -> Layer:
+    """How far the merged layer may be off, entry by entry, for features of these largest moduli on S, (m_q,)."""
+    ingoing, outgoing = (Layer(layer.weight.abs(), layer.bias.abs()) for layer in (first, second))
+    terms = merge(ingoing, outgoing, occupation.slope.abs(), occupation.intercept.abs())
+    # Inner products of length k, and two more operations: each adds half an ε of the terms at most, and those of a
+    # row share their rounding, for B was solved for.
+    rounding = (second.weight.shape[-1] + 2) * torch.finfo(torch.float64).eps
+    reach, rounded = (layer.weight.abs() @ sizes + layer.bias.abs() for layer in (kept, terms))
+    reach = tolerance * reach + rounding * rounded
+    own = tolerance * kept.weight.abs() + rounding * terms.weight.amax(-1, keepdim=True)
+    return Layer(torch.where(sizes > 0, reach[:, None] / sizes, own), reach)
+
+
+def _differences(condition: str, where: str, kept: Layer, given: Layer, allowed: Layer) -> list[Violation]:
     found = []
-    for name, a, b in (("weights", kept.weight, given.weight), ("biases", kept.bias, given.bias)):
-        amount = float((a - b).abs().max())
-        if not amount <= tolerance * (1 + float(a.abs().max())):
+    for name, a, b, bound in zip(("weights", "biases"), kept, given, allowed):
+        # NaN is within no bound.
+        beyond = ~((a - b).abs() <= bound)
+        if beyond.any():
+            amount = float((a - b).abs()[beyond].max())
             found.append(Violation(condition, f"{name} {where} differ by {amount:.2e}", amount))
     return found
 

@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy import integrate, special
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
@@ -169,8 +170,11 @@ def find_spare_neuron(
     For ReLU and leaky ReLU and m_{q+1} = 1 a solution exists for generic data if and only if Q = Σ_i δ_i |u·F_i| takes
     both signs, as it does when two vertices of the convex hull of the features have errors δ of opposite signs; the two
     activations have the same solutions. Q is linear between the hyperplanes u·F_i = 0, so its extremes lie where m_q of
-    them meet: with at most 512 such lines all are tried, and a sign that Q takes is not missed. For hard-tanh a
-    solution exists for generic data whenever m_{q+1} < m_q, by the theorem of Borsuk and Ulam.
+    them meet: with at most 512 such lines all are tried, and a sign that Q takes is not missed.
+
+    For an odd continuous activation such as hard-tanh and m_{q+1} < m_q the theorem of Borsuk and Ulam gives for every
+    ρ > 0 some u = (a, −a·f̄) with ‖a‖ = ρ that solves the equations, f̄ the mean feature. It promises neither V ≠ 0
+    (for small ρ every such u is an affine neuron, with V = 0) nor that no sample is at a kink.
 
     Args:
         risk: the empirical risk.
@@ -234,7 +238,7 @@ def _through_samples(extended: Tensor, spread: float, generator: Generator) -> T
     if math.comb(n, width) <= _STARTS:
         chosen = torch.combinations(torch.arange(n), width)
     else:
-        chosen = torch.rand(_STARTS, n, generator=generator).argsort(dim=1)[:, :width]
+        chosen = torch.rand(_STARTS, n, generator=generator, dtype=torch.float64).argsort(dim=1)[:, :width]
     u = torch.linalg.svd(extended[chosen]).Vh[:, -1]
     scale = spread / (u @ extended.mT).std(-1, correction=0).clamp(min=1e-12)
     return torch.cat([scale[:, None] * u, -scale[:, None] * u])
@@ -381,3 +385,40 @@ def spare_neuron_inertia(before: Counts, preceding: int, following: int) -> Coun
         raise ValueError(f"following: V has {following} rows and {preceding + 1} columns, so no full row rank")
     negative, zero, positive = before
     return negative + following, zero + preceding + 1 - following, positive + following
+
+
+def probability_of_spare_neuron(dimension: int) -> float:
+    r"""The probability that the affine fit of d + 2 Gaussian points of R^d has a ReLU spare neuron: 1 − 2(d + 2)β_d.
+
+    The residuals are a multiple of a uniformly random unit vector with sum zero, whatever the targets are. A spare
+    neuron exists unless one residual alone has its sign, that is, unless one point lies in the convex hull of the
+    others (Sylvester's problem for Gaussian points). Each of these 2(d + 2) events has the probability β_d, the solid
+    angle at a vertex of the regular (d+1)-simplex as a share of the sphere. In the coordinates c ≥ 0 along the edges
+    at that vertex, with S = Σ c_k and exp(−S²/2) = E exp(iτS) for a standard normal τ,
+
+        β_d = √(d+2) (2π)^(−(d+1)/2) ∫_{c≥0} exp(−(Σ c_k² + S²)/2) dc = √(d+2) E[(w(τ/√2) / 2)^(d+1)],
+
+    w the Faddeeva function; the quadrature is over τ. Source: this book, proposition on fits of d + 2 points.
+
+    Args:
+        dimension: d.
+
+    Raises:
+        ValueError: if d < 1.
+
+    Example:
+        >>> [round(probability_of_spare_neuron(d), 4) for d in (1, 2, 3, 4)]
+        [0.0, 0.649, 0.9022, 0.9769]
+    """
+    if dimension < 1:
+        raise ValueError(f"dimension: {dimension} leaves no hinge; use 1 or more")
+
+    def density(tau: float) -> float:
+        power: complex = (special.wofz(tau / math.sqrt(2)) / 2) ** (dimension + 1)
+        return math.exp(-(tau**2) / 2) * power.real
+
+    # The integrand is even.
+    half, _ = integrate.quad(density, 0, math.inf)
+    angle: float = math.sqrt(dimension + 2) * math.sqrt(2 / math.pi) * half
+    # Rounding must not make the impossible of d = 1 negative.
+    return max(0.0, 1 - 2 * (dimension + 2) * angle)

@@ -128,7 +128,8 @@ def encounters(
     distance = (run.observations["outputs"] - reference).flatten(2).norm(dim=-1) / size
     gap = run.risk / risk.loss.value(reference, risk.targets).mean() - 1
     rows = [_nearest(run, s, distance[s], slope, decades) for s in range(len(distance))]
-    record, length = torch.tensor([record for record, _ in rows]), torch.tensor([length for _, length in rows])
+    record = torch.tensor([record for record, _ in rows])
+    length = torch.tensor([length for _, length in rows], dtype=torch.float64)
     met, seeds = record >= 0, torch.arange(len(rows))
     return Encounters(
         torch.where(met, distance[seeds, record], torch.inf),

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_principle.activations import elu, relu, tanh
+from embedding_principle.activations import elu, identity, relu, tanh
 from embedding_principle.depth.batch_normalization import (
     fold_batch_norm,
     linearity_thresholds,
@@ -48,6 +49,39 @@ def test_the_threshold_decides_which_normalized_relu_neurons_are_linear(seed, ga
         clear = margin.abs() > 1e-9  # rounding decides on the threshold itself
         assert torch.equal((margin > 0)[clear], linear[clear])
         assert torch.equal(linear, (z > 0).all(0))
+
+
+def flattest_shift(point: Parametrised, inputs: torch.Tensor, neuron: int) -> float:
+    """Bisection for the least β at which a one-layer network's outputs say that one neuron is affine on S.
+
+    With outgoing weight 1 for this neuron alone and the identity in place of σ, the same network gives what an affine
+    neuron would: nothing is read but outputs of forward passes.
+    """
+    layers = point.layers()
+    layers[1].weight.zero_()[:, neuron] = 1.0
+    affine = Parametrised(replace(point.network, activations=(identity,)), point.theta)
+    low, high = -100.0, 100.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        layers[0].beta[neuron] = middle  # a view of both θ
+        same = torch.equal(point.forward(inputs), affine.forward(inputs))
+        low, high = (low, middle) if same else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-5, 1.0])
+@pytest.mark.parametrize("n", [3, 12, 60])
+def test_bisection_through_the_outputs_finds_the_threshold(n, epsilon, sign):
+    plain = Network.uniform((2, 4, 1), relu)
+    inputs = torch.randn(n, 2, generator=generator(n), dtype=torch.float64)
+    point = with_batch_norm(Parametrised(plain, plain.initial(generator(n + 1), bias_scale=1.0)), epsilon=epsilon)
+    gamma = point.layers()[0].gamma
+    gamma.copy_(sign * torch.tensor([0.1, 0.5, 1.0, 3.0]))
+    predicted = linearity_thresholds(point, inputs)[0] * gamma.abs()
+    found = torch.tensor([flattest_shift(point, inputs, neuron) for neuron in range(4)])
+    # The bisection stops at 1e-9, twice the rounding of outputs of order one is far below it.
+    torch.testing.assert_close(found.double(), predicted, rtol=0, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=40)

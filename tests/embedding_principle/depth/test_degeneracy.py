@@ -10,7 +10,7 @@ from embedding_principle.activations import elu, hard_tanh, leaky_relu, relu, se
 from embedding_principle.critical_points import CriticalPoints, search
 from embedding_principle.curvature.hessian import differentiated_hessian, hessian
 from embedding_principle.curvature.inertia import UnclearInertiaError, inertia
-from embedding_principle.depth.degeneracy import differential, lifted_inertia, singular_lift
+from embedding_principle.depth.degeneracy import differential, lifted_inertia
 from embedding_principle.depth.lifting import Insertion, lift, violations
 from embedding_principle.networks import Network, Parametrised, with_ones
 from embedding_principle.risks import Risk
@@ -114,8 +114,8 @@ def low_rank(seed: int) -> tuple[Risk, Tensor]:
 @pytest.mark.parametrize("activation", [relu, leaky_relu(0.1), elu, selu])
 def test_singular_members_have_the_asked_ranks_and_defect(ranks: tuple[int, int], activation: object) -> None:
     risk, theta = low_rank(0)
-    insertion = Insertion(0, 4, activation)
-    lifted = singular_lift(risk.at(theta), risk.inputs, insertion, ranks=ranks, generator=generator(1))
+    insertion = Insertion(0, 4, activation, ranks)
+    lifted = lift(risk.at(theta), risk.inputs, [insertion], generator=generator(1))
     assert violations(risk.at(theta), lifted, risk.inputs, insertion) == ()
     first, second = lifted.layers()
     assert (int(torch.linalg.matrix_rank(first.weight)), int(torch.linalg.matrix_rank(second.weight))) == ranks
@@ -126,7 +126,7 @@ def test_singular_members_have_the_asked_ranks_and_defect(ranks: tuple[int, int]
 @pytest.mark.parametrize("seed", range(8))
 def test_a_positive_definite_hessian_loses_as_many_eigenvalues_as_the_differential_misses(seed: int) -> None:
     risk, theta = low_rank(seed)
-    lifted = singular_lift(risk.at(theta), risk.inputs, Insertion(0, 3, relu), ranks=(2, 1), generator=generator(seed))
+    lifted = lift(risk.at(theta), risk.inputs, [Insertion(0, 3, relu, (2, 1))], generator=generator(seed))
     shallow = hessian(risk, theta)
     outer = differential(lifted, risk.inputs, [0])
     deep = inertia(hessian(risk.on(lifted.network), lifted.theta), relative_threshold=LIFTED_THRESHOLD)
@@ -138,20 +138,11 @@ def test_a_strict_saddle_can_lose_its_negative_curvature_at_a_singular_member() 
     """θ = 0 of a 1-1-1 tanh network, lifted with A = B = 0."""
     x = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
     risk, theta = Risk(Network.uniform((1, 1, 1), tanh), x, x), torch.zeros(4, dtype=torch.float64)
-    lifted = singular_lift(risk.at(theta), x, Insertion(0, 1, relu), ranks=(0, 0), generator=generator(0))
+    lifted = lift(risk.at(theta), x, [Insertion(0, 1, relu, (0, 0))], generator=generator(0))
     deep = risk.on(lifted.network)
     assert deep.gradient(lifted.theta).norm() < 1e-15  # rounding in the sum of seven residuals
     assert inertia(hessian(risk, theta)).counts == (1, 1, 2)
     assert inertia(hessian(deep, lifted.theta)).counts == (0, 5, 1)
-
-
-def test_impossible_ranks_are_refused() -> None:
-    risk, theta = low_rank(0)
-    for ranks, k in (((0, 1), 3), ((1, 4), 4), ((3, 3), 4)):
-        with pytest.raises(ValueError, match="ranks"):
-            singular_lift(risk.at(theta), risk.inputs, Insertion(0, k, relu), ranks=ranks, generator=generator(0))
-    with pytest.raises(ValueError, match="last piece of hard_tanh is bounded"):
-        singular_lift(risk.at(theta), risk.inputs, Insertion(0, 3, hard_tanh), ranks=(1, 1), generator=generator(0))
 
 
 def test_the_differential_is_refused_where_a_neuron_leaves_its_piece() -> None:

@@ -16,6 +16,7 @@ from embedding_principle.depth.spare_neurons import (
     SpareNeuronLift,
     backpropagated,
     find_spare_neuron,
+    probability_of_spare_neuron,
     spare_neuron_inertia,
     spare_neuron_lift,
     with_spare_neuron,
@@ -197,6 +198,40 @@ def test_a_neuron_is_found_exactly_where_the_sum_takes_both_signs(inputs: int) -
             found.append(False)
     assert found == exists
     assert set(exists) == {True, False}
+
+
+def corner(dihedral: float) -> float:
+    """The solid angle between three planes that meet at equal angles, as a share of the sphere."""
+    return (3 * dihedral - math.pi) / (4 * math.pi)
+
+
+# Gram's relation for the regular 4-simplex: Σ (−1)^dim (angle) over 5 vertices, 10 edges, 10 triangles, 5 facets and
+# itself is zero; the edges have solid angles, the triangles dihedral ones.
+FOUR_SIMPLEX = (10 * corner(math.acos(1 / 4)) - 10 * math.acos(1 / 4) / (2 * math.pi) + 5 / 2 - 1) / 5
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"), [(1, 0.0), (2, 1 - 8 * corner(math.acos(1 / 3))), (3, 1 - 10 * FOUR_SIMPLEX)]
+)
+def test_the_probability_is_that_of_known_angles(inputs: int, expected: float) -> None:
+    # The quadrature's own error estimate is 1e-8; it comes out near 1e-15.
+    assert probability_of_spare_neuron(inputs) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
+def test_the_probability_is_that_of_random_signs(inputs: int) -> None:
+    """Residuals of the fit, without the fit: Gaussian vectors less their mean; one entry alone with its sign or not."""
+    draws, samples = 40_000, inputs + 2
+    errors = torch.randn(draws, samples, generator=generator(0), dtype=torch.float64)
+    positive = (errors > errors.mean(-1, keepdim=True)).sum(-1)
+    share = float(((positive > 1) & (positive < samples - 1)).double().mean())
+    # Four standard errors of a share near one half, the largest there is: 0.01.
+    assert probability_of_spare_neuron(inputs) == pytest.approx(share, abs=4 * 0.5 / draws**0.5)
+
+
+def test_without_inputs_there_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="dimension: 0 leaves no hinge; use 1 or more"):
+        probability_of_spare_neuron(0)
 
 
 def test_a_root_at_a_kink_is_refused() -> None:

@@ -41,7 +41,7 @@ def wendel_probability(n: int, dimension: int) -> float:
 
 
 def log_gaussian_mean(n: int, dimension: int) -> float:
-    """The logarithm of E p_n = E Φ(t/√D)^n, t Student (D), with bias and standard normal features in R^D.
+    """The logarithm of E p_n = E Φ(t/√D)^n, t Student (D), with bias and i.i.d. standard normal features.
 
     Given (a, c), each a·f_i + c > 0 has probability Φ(c/‖a‖), and c/‖a‖ = t/√D. With c/‖a‖ = sinh s the density of s
     is cosh^(−D) s / B(½, D/2), and the mean is an integral over the line.

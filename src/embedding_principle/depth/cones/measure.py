@@ -71,8 +71,8 @@ def gaussian_measure(
         runs: independent estimates, whose spread gives the standard error.
 
     Raises:
-        ValueError: if normals are not a finite float64 matrix with at least one row, runs < 2, or the particles are
-            so few that none reached the cone.
+        ValueError: if normals are not a finite float64 matrix with at least one row, runs < 2, the particles are so
+            few that none reached the cone, or a cone of three dimensions is so thin that rounding spoils its angles.
 
     Example:
         >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
@@ -88,7 +88,7 @@ def gaussian_measure(
     facets = rows[irredundant(rows)]
     n, rank = facets.shape
     if rank <= 3:
-        return ConeMeasure(math.log(_exact_measure(facets)), 0.0, "angle")
+        return ConeMeasure(math.log(_checked(_exact_measure(facets))), 0.0, "angle")
     if n == rank:
         logs = tilting.log_estimates(facets, points=points, runs=runs, generator=generator)
         return _pooled(logs, "minimax tilting")
@@ -204,6 +204,16 @@ def _exact_measure(facets: Tensor) -> float:
         sine = first[0] * second[1] - first[1] * second[0]
         return math.atan2(abs(sine), -(first @ second)) / (2 * math.pi)
     return _solid_angle(_extreme_rays(facets)) / (4 * math.pi)
+
+
+def _checked(measure: float) -> float:
+    """The measure of a cone, which lies in a half-space; rounding can leave redundant facets, and then it need not."""
+    if not 0 < measure <= 0.5 + _TOLERANCE:
+        raise ValueError(
+            f"normals: the cone is too thin for its angles in float64 (measure {measure:.1e}); scale the features so "
+            "that their sizes differ less, or leave out the redundant rows"
+        )
+    return measure
 
 
 def _extreme_rays(facets: Tensor) -> Tensor:

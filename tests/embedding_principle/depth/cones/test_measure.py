@@ -223,6 +223,15 @@ def test_an_empty_cone_is_reported(normals: list[list[float]]) -> None:
         irredundant(rows)
 
 
+def test_a_cone_too_thin_for_its_angles_is_refused() -> None:
+    # Features of both signs up to 1e5: rounding leaves redundant facets, with a "solid angle" larger than the sphere.
+    g = generator()
+    features = torch.rand(300, 2, generator=g, dtype=torch.float64).pow(-2) - 1
+    features *= torch.randn(300, 2, generator=g, dtype=torch.float64).sign()
+    with pytest.raises(ValueError, match="normals: the cone is too thin"):
+        gaussian_measure(admissible_normals(features), generator=g)
+
+
 def test_bad_normals_are_refused() -> None:
     with pytest.raises(ValueError, match="normals: expected float64"):
         gaussian_measure(torch.ones(2, 2, dtype=torch.float32), generator=generator())
