@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from companion.ledger import format_duration
+from companion.tables import format_duration
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "ours"
