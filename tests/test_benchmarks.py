@@ -4,14 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_benchmark_imports_what_there_is(module: str) -> None:
-    command = [sys.executable, "-c", f"import benchmarks.{module}"]
+def test_every_benchmark_imports_what_there_is() -> None:
+    modules = sorted(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    assert len(modules) > 5
+    command = [sys.executable, "-c", f"import {', '.join(modules)}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
