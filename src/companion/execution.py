@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 import nbformat
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
 from companion.claims import Claim, join
@@ -31,6 +31,7 @@ from companion.notebooks import Execution, execute_notebook, search_path
 
 # One thread a kernel: results do not depend on the number of cores, and small matrices are slower on two.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+LOCK_SECONDS = 7200  # longer than any chapter
 SECONDS = Path("benchmarks/seconds.json")
 
 
@@ -270,9 +271,18 @@ def committed_seconds(root: Path) -> dict[str, float]:
 
 @contextmanager
 def lock(target: Path) -> Iterator[None]:
-    """Wait for whoever else is making ``target``; the system releases the lock of a process that dies."""
+    """Wait for whoever else is making ``target``; the system releases the lock of a process that dies.
+
+    Raises:
+        ProjectError: when it is still held after two hours.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.stem}.lock")):
+    file = target.with_name(f".{target.stem}.lock")
+    try:
+        held = FileLock(file).acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise ProjectError(f"{file}: another run has held it for {LOCK_SECONDS} s; end that run and repeat") from error
+    with held:
         yield
 
 

@@ -21,6 +21,7 @@ from companion.execution import (
     Outcome,
     claims_of,
     executed_path,
+    lock,
     parse_parameters,
     run_chapter,
     run_chapters,
@@ -459,3 +460,10 @@ def test_the_ledger_is_strict_json_and_warns_of_what_is_not_up_to_date(
     states = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:9])
     assert states["good/one"] == "fresh"
     assert {state for name, state in states.items() if name.startswith("bad/")} == {"failed"}
+
+
+def test_a_lock_that_is_never_released_is_an_error_in_words(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("companion.execution.LOCK_SECONDS", 0.1)
+    target = executed_path(chapter(single, "one"))
+    with lock(target), pytest.raises(ProjectError, match=r"\.one\.lock: another run has held it"), lock(target):
+        pass
