@@ -157,21 +157,25 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, function: Elementwise, derivative: Elementwise) -> Tensor:
+        """The values, of z's shape."""
         return function(z)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Elementwise, Elementwise], output: Tensor) -> None:
+        """Keep z and the formula of the derivative."""
         z, _, ctx.derivative = inputs
         ctx.save_for_backward(z)
         ctx.save_for_forward(z)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient times the derivative at z."""
         (z,) = ctx.saved_tensors
         return gradient * ctx.derivative(z), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        """The tangent times the derivative at z."""
         (z,) = ctx.saved_tensors
         product: Tensor = tangent * ctx.derivative(z)
         return product

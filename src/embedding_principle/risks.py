@@ -71,20 +71,24 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def forward(outputs: Tensor, targets: Tensor, function: _Curve, pull: _Product, push: _Product) -> Tensor:
+        """The values of the function at (f, y)."""
         return function(outputs, targets)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep (f, y) and the two products with the derivative."""
         outputs, targets, _, ctx.pull, ctx.push = inputs
         ctx.save_for_backward(outputs, targets)
         ctx.save_for_forward(outputs, targets)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """The gradient times the derivative in f."""
         return ctx.pull(*ctx.saved_tensors, gradient), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        """The derivative in f times the tangent."""
         product: Tensor = ctx.push(*ctx.saved_tensors, tangent)
         return product
 

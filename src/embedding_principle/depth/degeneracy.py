@@ -49,6 +49,7 @@ def _collapsed(point: Parametrised, inputs: Tensor, position: int) -> tuple[Tens
         raise ValueError(f"point: the layer inserted at position {position} is not linear: {pieces.outside[0].detail}")
 
     def phi(theta: Tensor) -> Parametrised:
+        """The shallow point below a deep θ (P′,) on the same pieces."""
         return collapse(point.with_theta(theta), position, pieces.slope, pieces.intercept)
 
     derivative: Tensor = torch.func.jacrev(lambda theta: phi(theta).theta)(point.theta)

@@ -73,6 +73,7 @@ def strata(preceding: int, following: int, width: int, rank: int) -> list[Stratu
     """
 
     def admissible(a: int, b: int) -> bool:
+        """Whether the bounds of the theorem allow these ranks."""
         return rank <= a <= min(width, preceding) and rank <= b <= min(width, following) and a + b <= width + rank
 
     found = []

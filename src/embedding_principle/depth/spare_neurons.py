@@ -414,6 +414,7 @@ def probability_of_spare_neuron(dimension: int) -> float:
         raise ValueError(f"dimension: {dimension} leaves no hinge; use 1 or more")
 
     def density(tau: float) -> float:
+        """The integrand of the solid angle."""
         power: complex = (special.wofz(tau / math.sqrt(2)) / 2) ** (dimension + 1)
         return math.exp(-(tau**2) / 2) * power.real
 
