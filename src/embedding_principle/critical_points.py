@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.hessian import formal_hessian
 from embedding_principle.curvature.kinks import kinks
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
@@ -105,7 +105,7 @@ class _Search:
 
     def decompose(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Eigenvalues (S, P) and eigenvectors (S, P, P) of the Hessian, ridge term included."""
-        matrix = hessian(self.objective, theta)
+        matrix = formal_hessian(self.objective, theta)
         matrix.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge)
         values, vectors = torch.linalg.eigh(matrix)
         return values, vectors

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.curvature.deep import closed_form_hessian
+from embedding_principle.curvature.kinks import require_smooth
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
 from embedding_principle.risks import Risk
 
@@ -12,12 +13,14 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ), (..., P, P), exactly symmetric.
 
     In closed form (see `deep` and, for one hidden layer and a scalar output, `one_hidden_layer`); with batch
-    normalization by automatic differentiation. Where a sample sits on a kink of σ there is no Hessian: this is that of
-    the smooth part then, with autograd's choice of σ′, and `kinks.require_smooth` refuses the point.
+    normalization by automatic differentiation.
 
     Args:
         risk: the empirical risk.
         theta: θ, (..., P), of any float type; the Hessian is float64.
+
+    Raises:
+        KinkError: if a sample sits on a kink of σ, where there is no Hessian; see `kinks.require_smooth`.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -25,6 +28,20 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
         >>> hessian(Risk(Network((1, 1)), x, x), torch.zeros(2).double())
         tensor([[2., 0.],
                 [0., 2.]], dtype=torch.float64)
+    """
+    require_smooth(risk, theta)
+    return formal_hessian(risk, theta)
+
+
+def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
+    """The same by its formula alone: on a kink, with autograd's choice of σ′ and σ″ there. For steps of a search.
+
+    Example:
+        >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.zeros(1, 1).double()
+        >>> formal_hessian(Risk(Network.uniform((1, 1, 1), relu), x, x), torch.zeros(4)).shape
+        torch.Size([4, 4])
     """
     flat = theta.detach().double().reshape(-1, theta.shape[-1])
     if risk.network.batch_norm_epsilon is not None:

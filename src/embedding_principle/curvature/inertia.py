@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.hessian import formal_hessian
 from embedding_principle.curvature.kinks import require_smooth
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, hessian_parts, neurons
 from embedding_principle.curvature.passes import passes_over
@@ -167,7 +167,7 @@ def one_hidden_layer_inertia(risk: Risk, theta: Tensor) -> Counts:
     residual, jacobian = _diagonalized(risk, theta)
     below, upto = _counts_below(residual, jacobian, RELATIVE_THRESHOLD)
     if below != upto:  # eigenvalues near zero: only their values tell whether rounding explains them
-        return inertia(hessian(risk, theta)).counts
+        return inertia(formal_hessian(risk, theta)).counts
     return below, 0, len(residual) - upto
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedding_principle.activations import ACTIVATIONS, Activation, AffinePiece, elu, hard_tanh, relu, selu, tanh
+from embedding_principle.curvature.hessian import formal_hessian, hessian
 from embedding_principle.curvature.kinks import KinkError, kinks, require_smooth
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
@@ -112,3 +113,19 @@ def test_the_error_names_the_place() -> None:
 def test_an_impossible_order_is_refused() -> None:
     with pytest.raises(ValueError, match="order: expected 1 or 2, got 3"):
         kinks(three_samples(relu), torch.zeros(4).double(), order=3)
+
+
+@pytest.mark.parametrize("widths", [(1, 1, 1), (1, 2, 2, 1)])
+def test_no_hessian_is_given_at_a_kink(widths: tuple[int, ...]) -> None:
+    """Also where only one point of a batch has a sample on it; the formula's value is there for steps of a search."""
+    x = torch.tensor([[-1.0], [0.0], [1.0]]).double()
+    risk = Risk(Network.uniform(widths, relu), x, x + 1)
+    off = torch.ones(risk.network.n_parameters).double()
+    risk.network.layers(off)[0].bias.fill_(1.5)
+    on = off.clone()
+    risk.network.layers(on)[0].bias.zero_()
+    assert hessian(risk, off).isfinite().all()
+    for theta in (on, torch.stack([off, on])):
+        with pytest.raises(KinkError, match="layer 1, neuron 0: sample 1 sits on a kink of relu"):
+            hessian(risk, theta)
+        assert formal_hessian(risk, theta).isfinite().all()
