@@ -84,6 +84,38 @@ def test_linear_regression_is_solved_in_closed_form(
     assert float((solution - best).abs().max()) <= 1e-14 * conditioning * (1 + float(best.abs().max()))
 
 
+def affine(scale: float, slope: float) -> Risk:
+    """NN(1, 1) on inputs of this scale: the risk is a quadratic with its minimum at (slope, 1)."""
+    x = scale * torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    return Risk(Network((1, 1)), x, slope * x + 1)
+
+
+def test_a_small_gradient_far_from_its_zero_is_not_critical() -> None:
+    """Curvature 1e-8 along the weight: the gradient is below the tolerance, the minimum a step of length one away."""
+    risk, there = affine(1e-4, 1.0), torch.tensor([[1.0, 1.0]]).double()
+    away = there + torch.tensor([[1.0, 0.0]])
+    assert risk.gradient(away).norm() < 1e-7
+    assert search(risk, there, tolerance=1e-7, max_iterations=0).status == ("converged",)
+    assert search(risk, away, tolerance=1e-7, max_iterations=0).status == ("drifting",)
+
+
+def test_beyond_its_radius_a_search_neither_moves_nor_converges() -> None:
+    risk = affine(1.0, 3.0)
+    found = search(risk, torch.tensor([[3.0, 1.0], [30.0, 0.0], [0.5, 0.5]]).double(), radius=2.0)
+    assert found.status == ("drifting",) * 3
+    assert found.iterations[:2].tolist() == [0, 0]
+    assert 2.0 < found.theta[2].norm() < 2.5
+    assert search(risk, torch.tensor([[0.5, 0.5]]).double(), radius=4.0).status == ("converged",)
+
+
+def test_a_search_that_is_still_growing_when_it_ends_drifts() -> None:
+    """The minimum lies at a hundred, and steps are a tenth of ‖θ‖; from nearer the search goes inwards and stalls."""
+    risk = affine(1.0, 100.0)
+    outwards, inwards = torch.tensor([[0.0, 1.0]]).double(), torch.tensor([[500.0, 1.0]]).double()
+    assert search(risk, outwards, max_iterations=20).status == ("drifting",)
+    assert search(risk, inwards, max_iterations=5).status == ("stalled",)
+
+
 def test_deep_linear_saddle_has_the_closed_form_of_baldi_and_hornik() -> None:
     # y = 2x + 1 through x ↦ w₂(w₁x + b₁) + b₂: besides the minima the one critical risk is that of the constant,
     # 4 · mean(x²), taken where w₁ = w₂ = b₁ = 0 or on a line through it.

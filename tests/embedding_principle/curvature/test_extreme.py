@@ -1,11 +1,14 @@
 """Extreme eigenvalues from Hessian-vector products, against the eigenvalues of the Hessian that is formed in full."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_principle.activations import gelu, tanh
+from embedding_principle.curvature import extreme
 from embedding_principle.curvature.extreme import extreme_eigenvalues, hessian_vector_product
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.networks import Network
@@ -37,6 +40,26 @@ def test_both_ends_agree_with_all_eigenvalues(epsilon: float | None, loss: objec
     assert (ends.smallest - expected[:2]).abs().max() <= ends.error + 1e-13 * norm
     assert (ends.largest - expected[-2:]).abs().max() <= ends.error + 1e-13 * norm
     assert ends.products >= 4
+
+
+def test_the_error_is_that_of_the_worst_eigenpair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of four vectors is turned away from its eigenvector, in either order."""
+    risk = random_risk(Network.uniform((3, 3, 2), tanh), torch.Generator().manual_seed(0))
+    theta = risk.network.initial(torch.Generator().manual_seed(1), bias_scale=0.5)
+    solve = extreme.eigsh
+    for spoilt in range(4):
+
+        def spoiling(*arguments: Any, spoilt: int = spoilt, **options: Any) -> Any:
+            found = solve(*arguments, **options)
+            if not options.get("return_eigenvectors", True):
+                return found
+            values, vectors = found
+            vectors[:, spoilt] = vectors[:, 0] + vectors[:, 3]
+            return values, vectors
+
+        monkeypatch.setattr(extreme, "eigsh", spoiling)
+        ends = extreme_eigenvalues(risk, theta, generator=torch.Generator().manual_seed(2), count=2)
+        assert ends.error > 0.1 * float(hessian(risk, theta).norm())
 
 
 @given(generator=generators)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_principle.activations import ACTIVATIONS, Activation, leaky_relu, relu, tanh
+from embedding_principle.activations import ACTIVATIONS, Activation, AffinePiece, leaky_relu, relu, tanh
 from embedding_principle.depth.dimensions import (
     OutputEquations,
     jacobian_dimension,
@@ -56,6 +56,18 @@ def test_a_random_member_satisfies_the_definition(case: tuple[Network, Insertion
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     assert violations(point, lifted, x, insertion) == ()
+
+
+def test_the_intercept_of_a_piece_is_kept() -> None:
+    """Zero for every piece of the library's own activations: |z − 2| has the pieces 2 − z and z − 2."""
+    pieces = (AffinePiece(-math.inf, 2.0, -1.0, 2.0), AffinePiece(2.0, math.inf, 1.0, -2.0))
+    bent = Activation("bent", lambda z: (z - 2).abs(), lambda z: (z - 2).sign(), torch.zeros_like, pieces)
+    network, g = Network.uniform((2, 3, 2), tanh), generator(0)
+    point, x = Parametrised(network, network.initial(g, bias_scale=1.0)), torch.randn(6, 2, generator=g).double()
+    for position, width in ((0, 2), (0, 4), (1, 2), (1, 5)):
+        deep = lift(point.expand(8), x, [Insertion(position, width, bent)], generator=g)
+        torch.testing.assert_close(deep.forward(x), point.forward(x).expand(8, -1, -1), rtol=0, atol=1e-12)
+        assert not any(violations(point, each, x, Insertion(position, width, bent)) for each in deep)
 
 
 @given(case=cases(), size=st.sampled_from([0.0, 1e-14, 1e-7]))

@@ -145,6 +145,15 @@ def test_what_cannot_be_pruned_is_refused(method):
         method(Parametrised(normalized, normalized.initial(generator(0))), x, 0)
 
 
+def test_agreement_is_about_the_likeliest_class():
+    """Four classes: the least likely one is the same where the likeliest differs, and the other way round."""
+    one = torch.tensor([[9.0, 1.0, 2.0, 3.0], [0.0, 5.0, 6.0, 7.0]])
+    other = torch.tensor([[9.0, 2.0, 1.0, 3.0], [0.0, 7.0, 6.0, 5.0]])
+    assert agreement(one, other).item() == 0.5
+    assert agreement(one, other).item() == agreement(other, one).item()
+    assert agreement(one[:1], other[:1]).item() == 1.0
+
+
 def test_accuracy_and_agreement_are_counted_by_hand():
     outputs = torch.tensor([[[3.0, 1, 2], [0, 5, 1], [1, 2, 9]], [[0.0, 1, 0], [0, 1, 0], [0, 1, 0]]])
     assert accuracy(outputs, torch.tensor([0, 1, 1])).tolist() == pytest.approx([2 / 3, 2 / 3])

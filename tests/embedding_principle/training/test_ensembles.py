@@ -89,6 +89,15 @@ def small_run(size: int, **options: object) -> Training:
     return train(risk, ensemble(network, generator(5), size), Adam(0.02), steps=300, **options)
 
 
+def test_a_network_that_diverged_stays_where_its_risk_overflowed() -> None:
+    """Steps that are too long multiply the parameters by ten each: ‖θ‖² overflows long before θ does."""
+    inputs = torch.ones(2, 1, dtype=torch.float64)
+    risk = Risk(Network((1, 1)), inputs, 0 * inputs)
+    run = train(risk, torch.ones(1, 2).double(), GradientDescent(5.0), steps=2000, thresholds=[0.0])
+    assert run.risk[0, -1].isinf() or run.risk[0, -1].isnan()
+    assert run.theta.isfinite().all()
+
+
 def test_recorded_risks_belong_to_the_observed_parameters():
     run = small_run(4, observers={"theta": torch.clone})
     risk = random_risk(Network.uniform((1, 3, 1), tanh), n=6, seed=4)

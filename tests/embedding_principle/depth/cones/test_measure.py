@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Generator, Tensor
 
-from embedding_principle.depth.cones import multilevel
+from embedding_principle.depth.cones import multilevel, tilting
 from embedding_principle.depth.cones.measure import (
     ConeMeasure,
     admissible_normals,
@@ -69,6 +69,17 @@ def test_a_wedge_has_its_angle(angle: float) -> None:
     result = gaussian_measure(normals, generator=generator())
     # −cos rounds to 1e-16, which is 1e-16/angle of the angle.
     assert math.exp(result.log_measure) == pytest.approx(angle / (2 * math.pi), rel=1e-14 + 1e-15 / angle)
+
+
+def test_runs_are_pooled_by_their_mean_with_its_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that find 1, 2 and 6 times a small number: the mean is 3 times it, the standard error √7/√3 times."""
+    runs = torch.tensor([1.0, 2.0, 6.0]).double().log() - 700
+    monkeypatch.setattr(multilevel, "log_estimates", lambda *_, **__: runs)
+    monkeypatch.setattr(tilting, "log_estimates", lambda *_, **__: runs)
+    for normals in (weyl_chamber(6), torch.cat([torch.eye(5), torch.eye(5) - 0.3 * torch.eye(5).roll(1, 0)]).double()):
+        found = gaussian_measure(normals, generator=generator(), runs=3)
+        assert found.log_measure == pytest.approx(math.log(3) - 700, rel=1e-14)
+        assert found.standard_error == pytest.approx(math.sqrt(7) / 3 / math.sqrt(3), rel=1e-12)
 
 
 @pytest.mark.parametrize(("corners", "radius"), [(3, 0.5), (12, 0.2), (7, 0.01), (500, 1.0)])
