@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def harness() -> ModuleType:
     """The module behind `python tests/mutants`."""
     spec = importlib.util.spec_from_file_location("mutants", ROOT / "tests" / "mutants" / "__main__.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
