@@ -91,12 +91,12 @@ def test_what_is_not_a_finite_number_never_passes(relation: str, expected: str, 
             assert json.loads(json.dumps(claim.as_json(), allow_nan=False))["verdict"] == "failed"
 
 
+@pytest.mark.parametrize("relation", ["<=", ">="])
 @given(
     measured=st.floats(),
     bound=st.floats(1e-12, 1e12),
     control=st.floats(),
     factor=st.floats(1.001, 1e9),
-    relation=st.sampled_from(["<=", ">="]),
 )
 def test_one_number_never_passes_as_both_measurement_and_control(
     measured: float, bound: float, control: float, factor: float, relation: str

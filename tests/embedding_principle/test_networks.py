@@ -34,7 +34,8 @@ def as_module(network: Network, theta: torch.Tensor) -> nn.Sequential:
     return module
 
 
-@given(widths=widths, seed=seeds, name=st.sampled_from(["tanh", "relu"]))
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+@given(widths=widths, seed=seeds)
 def test_forward_agrees_with_torch_modules(widths: tuple[int, ...], seed: int, name: str) -> None:
     network = Network.uniform(widths, named(name))
     theta = network.initial(generator(seed), bias_scale=1.0)
@@ -53,7 +54,8 @@ def test_identity_networks_are_matrix_products(widths: tuple[int, ...], seed: in
     torch.testing.assert_close(network.forward(theta, x), product, rtol=1e-13, atol=1e-13)
 
 
-@given(widths=widths, seed=seeds, normalized=st.booleans())
+@pytest.mark.parametrize("normalized", [False, True])
+@given(widths=widths, seed=seeds)
 def test_splitting_and_flattening_are_inverse(widths: tuple[int, ...], seed: int, normalized: bool) -> None:
     network = Network.uniform(widths, tanh, batch_norm_epsilon=1e-5 if normalized else None)
     theta = network.initial(generator(seed), batch=(2, 3))
@@ -62,7 +64,8 @@ def test_splitting_and_flattening_are_inverse(widths: tuple[int, ...], seed: int
     assert [tuple(layer.weight.shape) for layer in layers] == [(2, 3, b, a) for a, b in zip(widths, widths[1:])]
 
 
-@given(widths=widths, seed=seeds, normalized=st.booleans())
+@pytest.mark.parametrize("normalized", [False, True])
+@given(widths=widths, seed=seeds)
 def test_augmented_layers_hold_biases_beside_weights(widths: tuple[int, ...], seed: int, normalized: bool) -> None:
     network = Network.uniform(widths, tanh, batch_norm_epsilon=1e-5 if normalized else None)
     theta, order = network.initial(generator(seed), bias_scale=1.0, batch=(2, 3)), network.augmented_order()

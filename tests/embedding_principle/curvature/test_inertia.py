@@ -6,7 +6,7 @@ from functools import partial
 import mpmath
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from embedding_principle.activations import ACTIVATIONS, Activation, elu, relu, tanh
@@ -59,11 +59,12 @@ def critical(wave: Risk) -> CriticalPoints:
     return search(wave, starts)
 
 
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@settings(max_examples=8)
 @given(
     inputs=st.integers(1, 4),
     width=st.integers(1, 8),
     n=st.integers(1, 30),
-    name=st.sampled_from(sorted(ACTIVATIONS)),
     generator=generators,
 )
 def test_the_structured_inertia_equals_the_signs_of_the_eigenvalues(

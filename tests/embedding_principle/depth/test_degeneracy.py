@@ -1,12 +1,14 @@
 """The inertia of lifted critical points: Sylvester's law where Dφ is onto, interlacing where it is not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embedding_principle.activations import elu, hard_tanh, leaky_relu, relu, selu, tanh
+from embedding_principle.activations import Activation, elu, hard_tanh, leaky_relu, relu, selu, tanh
 from embedding_principle.critical_points import CriticalPoints, search
 from embedding_principle.curvature.hessian import differentiated_hessian, hessian
 from embedding_principle.curvature.inertia import UnclearInertiaError, inertia
@@ -42,24 +44,30 @@ def critical(widths: tuple[int, ...], seed: int, *, size: float = 3.0) -> tuple[
     return Risk(network, x, network.forward(theta, x) - residuals.view(n, -1)), theta
 
 
+every_piece = pytest.mark.parametrize("activation", LIFTABLE, ids=lambda activation: activation.name)
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Insertion], int]:
-    """Widths, one or two insertions, and a seed."""
+    """Widths, one or two insertions of ReLU layers, and a seed."""
     widths = tuple(draw(st.lists(st.integers(1, 3), min_size=2, max_size=4)))
     insertions, current = [], list(widths)
     for _ in range(draw(st.integers(1, 2))):
         q = draw(st.integers(0, len(current) - 2))
         k = min(current[q : q + 2]) + draw(st.integers(0, 2))
-        insertions.append(Insertion(q, k, draw(st.sampled_from(LIFTABLE))))
+        insertions.append(Insertion(q, k, relu))
         current.insert(q + 1, k)
     return widths, insertions, draw(st.integers(0, 2**31))
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
 def test_the_deep_hessian_is_the_shallow_one_seen_through_the_differential(
-    case: tuple[tuple[int, ...], list[Insertion], int],
+    activation: Activation, case: tuple[tuple[int, ...], list[Insertion], int]
 ) -> None:
     widths, insertions, seed = case
+    insertions = [replace(insertion, activation=activation) for insertion in insertions]
     risk, theta = critical(widths, seed)
     lifted = lift(risk.at(theta), risk.inputs, insertions, generator=generator(seed))
     outer = differential(lifted, risk.inputs, [i.position for i in insertions])
@@ -69,9 +77,14 @@ def test_the_deep_hessian_is_the_shallow_one_seen_through_the_differential(
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_zero_eigenvalues_are_added_and_nothing_else(case: tuple[tuple[int, ...], list[Insertion], int]) -> None:
+def test_zero_eigenvalues_are_added_and_nothing_else(
+    activation: Activation, case: tuple[tuple[int, ...], list[Insertion], int]
+) -> None:
     widths, insertions, seed = case
+    insertions = [replace(insertion, activation=activation) for insertion in insertions]
     risk, theta = critical(widths, seed)
     lifted = lift(risk.at(theta), risk.inputs, insertions, generator=generator(seed))
     values = torch.linalg.eigvalsh(hessian(risk, theta))

@@ -1,10 +1,11 @@
 """Lifting: what it preserves, what breaks it, and what it refuses."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_principle.activations import ACTIVATIONS, Activation, AffinePiece, leaky_relu, relu, tanh
@@ -34,14 +35,17 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+every_piece = pytest.mark.parametrize("activation", LIFTABLE, ids=lambda activation: activation.name)
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Network, Insertion, int]:
-    """A shallow tanh network, a possible insertion, and a seed."""
+    """A shallow tanh network, a possible insertion of a ReLU layer, and a seed."""
     widths = tuple(draw(st.lists(st.integers(1, 4), min_size=2, max_size=4)))
     network = Network.uniform(widths, tanh)
     position = draw(st.integers(0, network.depth - 1))
     width = min(widths[position : position + 2]) + draw(st.integers(0, 3))
-    return network, Insertion(position, width, draw(st.sampled_from(LIFTABLE))), draw(st.integers(0, 2**31))
+    return network, Insertion(position, width, relu), draw(st.integers(0, 2**31))
 
 
 def random_problem(network: Network, seed: int, n: int = 9) -> tuple[Parametrised, torch.Tensor]:
@@ -50,9 +54,12 @@ def random_problem(network: Network, seed: int, n: int = 9) -> tuple[Parametrise
     return Parametrised(network, network.initial(g, scale=1.5, bias_scale=0.5)), x
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_a_random_member_satisfies_the_definition(case: tuple[Network, Insertion, int]) -> None:
+def test_a_random_member_satisfies_the_definition(activation: Activation, case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     assert violations(point, lifted, x, insertion) == ()
@@ -70,12 +77,16 @@ def test_the_intercept_of_a_piece_is_kept() -> None:
         assert not any(violations(point, each, x, Insertion(position, width, bent)) for each in deep)
 
 
-@given(case=cases(), size=st.sampled_from([0.0, 1e-14, 1e-7]))
+@every_piece
+@pytest.mark.parametrize("size", [0.0, 1e-14, 1e-7])
+@settings(max_examples=4)
+@given(case=cases())
 def test_a_zero_or_nearly_singular_layer_is_lifted_as_accurately(
-    case: tuple[Network, Insertion, int], size: float
+    activation: Activation, case: tuple[Network, Insertion, int], size: float
 ) -> None:
     """All singular values of W[q+1] but the first are made small, or zero."""
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     weight = point.layers()[insertion.position].weight
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
@@ -85,9 +96,14 @@ def test_a_zero_or_nearly_singular_layer_is_lifted_as_accurately(
     assert violations(point, lifted, x, insertion, tolerance=1e-11) == ()
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_output_and_inherited_features_are_preserved(case: tuple[Network, Insertion, int]) -> None:
+def test_output_and_inherited_features_are_preserved(
+    activation: Activation, case: tuple[Network, Insertion, int]
+) -> None:
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     shallow, deep = point.trace(x), lifted.trace(x)
@@ -97,10 +113,15 @@ def test_output_and_inherited_features_are_preserved(case: tuple[Network, Insert
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_the_deep_gradient_is_the_shallow_one_pulled_back(case: tuple[Network, Insertion, int]) -> None:
+def test_the_deep_gradient_is_the_shallow_one_pulled_back(
+    activation: Activation, case: tuple[Network, Insertion, int]
+) -> None:
     """∇R_deep = Dφᵀ ∇R_shallow: stronger than criticality, and true at any θ."""
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     y = torch.randn(len(x), network.widths[-1], generator=generator(seed), dtype=torch.float64)
@@ -114,9 +135,12 @@ def test_the_deep_gradient_is_the_shallow_one_pulled_back(case: tuple[Network, I
     torch.testing.assert_close(risk.on(lifted.network).gradient(lifted.theta), expected, rtol=1e-9, atol=1e-10)
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_collapsing_inverts_lifting(case: tuple[Network, Insertion, int]) -> None:
+def test_collapsing_inverts_lifting(activation: Activation, case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     pieces = occupied_pieces(lifted, x, insertion.position)
@@ -125,9 +149,12 @@ def test_collapsing_inverts_lifting(case: tuple[Network, Insertion, int]) -> Non
     torch.testing.assert_close(below.theta, point.theta, rtol=1e-11, atol=1e-11)
 
 
+@every_piece
+@settings(max_examples=6)
 @given(case=cases())
-def test_three_counts_of_the_dimension_agree(case: tuple[Network, Insertion, int]) -> None:
+def test_three_counts_of_the_dimension_agree(activation: Activation, case: tuple[Network, Insertion, int]) -> None:
     network, insertion, seed = case
+    insertion = replace(insertion, activation=activation)
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     q = insertion.position

@@ -58,8 +58,9 @@ def off(deep: Parametrised, insertion: Insertion) -> Parametrised:
 
 
 @pytest.mark.parametrize("activation", LIFTABLE, ids=by_name)
-@given(exponent=exponents, seed=st.integers(0, 10_000), position=st.sampled_from([0, 1]))
-@settings(deadline=None, max_examples=20)
+@pytest.mark.parametrize("position", [0, 1])
+@given(exponent=exponents, seed=st.integers(0, 10_000))
+@settings(max_examples=10)
 def test_the_unit_of_the_inputs_does_not_matter(
     activation: Activation, exponent: int, seed: int, position: int
 ) -> None:
@@ -84,8 +85,9 @@ def test_nor_do_the_units_of_the_outputs(activation: Activation, units: tuple[in
 
 
 @pytest.mark.parametrize("activation", HOMOGENEOUS, ids=by_name)
-@given(units=st.lists(exponents, min_size=4, max_size=4), seed=st.integers(0, 10_000), position=st.sampled_from([0, 1]))
-@settings(deadline=None, max_examples=20)
+@pytest.mark.parametrize("position", [0, 1])
+@given(units=st.lists(exponents, min_size=4, max_size=4), seed=st.integers(0, 10_000))
+@settings(max_examples=10)
 def test_nor_do_the_units_of_inserted_neurons(
     activation: Activation, units: list[int], seed: int, position: int
 ) -> None:

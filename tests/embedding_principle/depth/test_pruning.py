@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -33,7 +33,10 @@ def problem(activation, *, seed, widths=(3, 4, 5, 2), n=20, batch=()):
     return Parametrised(network, network.initial(g, bias_scale=0.5, batch=batch)), x
 
 
-@given(st.sampled_from(LIFTABLE), st.integers(0, 2), st.integers(0, 3), st.integers(0, 2**31))
+@pytest.mark.parametrize("activation", LIFTABLE, ids=lambda activation: activation.name)
+@pytest.mark.parametrize("position", [0, 1, 2])
+@settings(max_examples=5)
+@given(extra=st.integers(0, 3), seed=st.integers(0, 2**31))
 def test_pruning_inverts_lifting(activation, position, extra, seed):
     point, x = problem(tanh, seed=seed)
     insertion = Insertion(position, smallest_width(point.network, position) + extra, activation)
@@ -69,7 +72,10 @@ def next_preactivations(point, x, position):
     return (*trace.preactivations, trace.output)[position]
 
 
-@given(st.sampled_from([tanh, relu]), st.integers(0, 1), st.integers(0, 2**31))
+@pytest.mark.parametrize("activation", [tanh, relu], ids=lambda activation: activation.name)
+@pytest.mark.parametrize("position", [0, 1])
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31))
 def test_the_change_is_the_outgoing_weights_times_the_residuals_and_bounded_by_the_index(activation, position, seed):
     point, x = problem(activation, seed=seed)
     pruned = prune(point, x, position)
@@ -85,7 +91,10 @@ def test_the_change_is_the_outgoing_weights_times_the_residuals_and_bounded_by_t
     assert change.square().sum(-1).mean() <= bound * (1 + 1e-12) + 1e-28  # the margin is rounding
 
 
-@given(st.sampled_from([tanh, relu]), st.integers(0, 1), st.integers(0, 2**31))
+@pytest.mark.parametrize("activation", [tanh, relu], ids=lambda activation: activation.name)
+@pytest.mark.parametrize("position", [0, 1])
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31))
 def test_no_affine_map_is_nearer_on_the_data_than_least_squares(activation, position, seed):
     point, x = problem(activation, seed=seed)
     target = next_preactivations(point, x, position + 1)
