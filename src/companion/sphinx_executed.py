@@ -32,7 +32,7 @@ from companion.claims import Claim, Declaration, format_number
 from companion.execution import claims_of, executed_path
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
-from companion.tables import benchmark_markdown, claims_markdown, list_table, status_markdown
+from companion.tables import badge, benchmark_markdown, claims_markdown, list_table, status_markdown
 
 REMEDY = "`make book` executes what is stale and renders again"
 
@@ -56,8 +56,25 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
         differing = insert_outputs(notebook, executed)
         if not app.config.companion_draft:
             _require_fresh(chapter, executed, differing)
+    _open_with_result(notebook)
     notebook.cells.append(nbformat.v4.new_markdown_cell(rerun_box(chapter)))
     source[0] = nbformat.writes(notebook)
+
+
+def _open_with_result(notebook: NotebookNode) -> None:
+    """Below the title the list of the chapter's claims and, moved up from its cell, the figure tagged ``headline``."""
+    first = notebook.cells[0]
+    title, _, rest = first.source.partition("\n")
+    opening = [nbformat.v4.new_markdown_cell(f"{title}\n\n```{{chapter-claims}}\n```")]
+    for cell in notebook.cells:
+        if "headline" in cell.metadata.get("tags", []):
+            figures = [output for output in cell.outputs if "image/svg+xml" in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if output not in figures]
+            metadata = {"tags": ["remove-input"], "mystnb": cell.metadata.pop("mystnb", {})}
+            # Not empty, or the renderer would pass over it; the reader sees the outputs alone.
+            opening.append(nbformat.v4.new_code_cell("...", outputs=figures, metadata=metadata))
+    first.source = rest
+    notebook.cells[:0] = opening
 
 
 def _require_fresh(chapter: Chapter, executed: NotebookNode, differing: list[str]) -> None:
@@ -191,6 +208,25 @@ class ClaimsTable(SphinxDirective):
         return self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
 
 
+class ChapterClaims(SphinxDirective):
+    """Directive ``chapter-claims``: what the chapter examines and what became of it, in a few lines below its title."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the list from the declarations and the executed copy."""
+        chapter = Chapter(Path(self.env.srcdir), Path(f"{self.env.docname}.ipynb"))
+        copy = executed_path(chapter)
+        claims = claims_of(chapter, copy)[0] if copy.is_file() else []
+        verdicts = {claim.id: claim.verdict for claim in claims}
+        lines = [
+            f"- {badge(verdicts.get(name, 'not measured'))} {{ref}}`claim-{name.lower()}`"
+            for name in chapter.declarations
+        ]
+        if not lines:
+            return []
+        frame = '<nav class="chapter-claims" aria-label="Claims of this chapter">'
+        return [_html(frame), *self.parse_text_to_nodes("\n".join(lines)), _html("</nav>")]
+
+
 class StatusTable(SphinxDirective):
     """Directive ``status-table``: what was executed when, how long it took, and on what."""
 
@@ -218,6 +254,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("companion_draft", False, "env", bool)
     app.add_directive("claim", ClaimBox)
     app.add_directive("claims-table", ClaimsTable)
+    app.add_directive("chapter-claims", ChapterClaims)
     app.add_directive("status-table", StatusTable)
     app.add_directive("benchmark-tables", BenchmarkTables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
