@@ -22,9 +22,10 @@ import papermill
 from docutils import nodes
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
+from sphinx.directives.patches import Figure
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from companion.chapters import Chapter, ProjectError, inputs_digest
@@ -227,6 +228,39 @@ class ChapterClaims(SphinxDirective):
         return [_html(frame), *self.parse_text_to_nodes("\n".join(lines)), _html("</nav>")]
 
 
+class Verdict(SphinxRole):
+    """Role ``verdict``: the verdict of a claim, on any page."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Look the claim up in the ledger."""
+        claims = {claim.id: claim for claim in ledger(fresh_project(self.env))}
+        verdict = claims[self.text].verdict if self.text in claims else "not measured"
+        classes = ["verdict", f"verdict-{verdict.replace(' ', '-')}"]
+        return [nodes.inline(self.rawtext, verdict, classes=classes)], []
+
+
+class ChapterFigure(Figure):
+    """Directive ``chapter-figure``: the figure of a chapter's cell, named by ``chapter cell-id``, on another page."""
+
+    def run(self) -> list[nodes.Node]:
+        """Take the figure from the executed copy; options and caption are those of ``figure``."""
+        name, cell = self.arguments[0].split()
+        env = self.state.document.settings.env
+        chapter = Chapter(Path(env.srcdir), Path("book", f"{name}.ipynb"))
+        copy = executed_path(chapter)
+        env.note_dependency(str(copy))
+        cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
+        outputs = (output.get("data", {}) for one in cells if one.id == cell for output in one.get("outputs", []))
+        images = [data["image/svg+xml"] for data in outputs if "image/svg+xml" in data]
+        if not images:
+            raise self.error(f"chapter-figure: the executed copy of {name} has no figure in a cell {cell!r}")
+        place = Path("_build", "figures", f"{chapter.path.stem}-{cell}.svg")
+        (chapter.root / place).parent.mkdir(parents=True, exist_ok=True)
+        (chapter.root / place).write_text(images[0], encoding="utf-8")
+        self.arguments[0] = f"/{place.as_posix()}"
+        return list(super().run())
+
+
 class StatusTable(SphinxDirective):
     """Directive ``status-table``: what was executed when, how long it took, and on what."""
 
@@ -255,6 +289,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("claim", ClaimBox)
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("chapter-claims", ChapterClaims)
+    app.add_directive("chapter-figure", ChapterFigure)
+    app.add_role("verdict", Verdict())
     app.add_directive("status-table", StatusTable)
     app.add_directive("benchmark-tables", BenchmarkTables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -54,27 +53,27 @@ def format_duration(seconds: float) -> str:
 
 
 def claims_markdown(claims: Iterable[Claim]) -> str:
-    """The ledger as MyST Markdown, a table a chapter; each claim links to its box in its chapter."""
+    """The ledger as MyST Markdown: counts, and a row a claim that links to its box and its chapter."""
     claims = list(claims)
     verdicts = Counter(claim.verdict for claim in claims)
     summary = f"{len(claims)} claims: " + ", ".join(f"{count} {badge(verdict)}" for verdict, count in verdicts.items())
-    chapters = itertools.groupby(claims, key=lambda claim: claim.chapter)
-    tables = [f"**{{doc}}`/book/{chapter}`**\n\n{_chapter_claims(entries)}" for chapter, entries in chapters]
-    return "\n\n".join([summary, *tables]) if claims else "*none*"
-
-
-def _chapter_claims(claims: Iterable[Claim]) -> str:
     rows = [
         (
             f"{{ref}}`claim-{claim.id.lower()}` [{claim.id}]{{.claim-id}}",
             _with_far_values(claim),
-            format_number(claim.measured),
-            claim.bound,
+            f"{{doc}}`{_short(claim.chapter)} </book/{claim.chapter}>`",
+            f"{format_number(claim.measured)} ({claim.bound})",
             badge(claim.verdict),
         )
         for claim in claims
     ]
-    return list_table(("Claim", "Statement", "Measured", "Bound", "Verdict"), rows, "claims-table")
+    header = ("Claim", "Statement", "Chapter", "Measured (bound)", "Verdict")
+    return f"{summary}\n\n{list_table(header, rows, 'claims-table')}" if claims else "*none*"
+
+
+def _short(chapter: str) -> str:
+    """The name of a chapter for a narrow column: ``smooth activations``."""
+    return chapter.rpartition("/")[2].replace("_", " ")
 
 
 def _with_far_values(claim: Claim) -> str:
