@@ -245,16 +245,87 @@ def judged(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> P
     return root
 
 
-def test_the_ledger_s_verdict_follows_the_number_in_the_copy(judged: Path) -> None:
+def test_a_number_that_was_changed_in_a_copy_is_never_shown_and_is_measured_again(
+    judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = judged / "_build/executed/book/one.ipynb"
     good = copy.read_text()
-    assert good.count('"value": 1e-15') == 1
-    copy.write_text(good.replace('"value": 1e-15', '"value": 1e-11'))
-    assert [(claim.measured, claim.verdict) for claim in ledger(judged)] == [(1e-11, "failed")]
-    copy.write_text(good.replace('"control": 0.001', '"control": null'))
-    assert [(claim.control, claim.verdict) for claim in ledger(judged)] == [("not finite (does not flip)", "failed")]
-    copy.write_text(good)
     assert [claim.verdict for claim in ledger(judged)] == ["reproduced"]
+    assert good.count('"value": 1e-15') == 1
+    copy.write_text(good.replace('"value": 1e-15', '"value": 1e-16'))
+    assert ledger(judged) == []
+    monkeypatch.chdir(judged)
+    assert main(["status"]) == 0
+    assert "one: there is no executed copy, or it was changed after its execution" in capsys.readouterr().out
+    assert [entry.state for entry in status(judged)] == ["stale", "fresh"]
+    assert main(["run"]) == 0
+    assert "1 of 2 chapters executed, 0 failed" in capsys.readouterr().out
+    assert [claim.measured for claim in ledger(judged)] == [1e-15]
+
+
+def cut(copy: Path) -> None:
+    copy.write_bytes(copy.read_bytes()[:-100])
+
+
+def make_directory(copy: Path) -> None:
+    copy.unlink()
+    (copy / "inside").mkdir(parents=True)
+
+
+def break_link(copy: Path) -> None:
+    copy.unlink()
+    copy.symlink_to("nowhere")
+
+
+def write_bytes(content: bytes) -> Callable[[Path], None]:
+    return lambda copy: (copy.write_bytes(content), None)[1]
+
+
+def set_noted(value: object) -> Callable[[Path], None]:
+    """Something else than what an execution notes."""
+
+    def change(copy: Path) -> None:
+        content = json.loads(copy.read_text())
+        content["metadata"]["companion"] = value
+        copy.write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        make_directory,
+        break_link,
+        *map(write_bytes, [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"<<<<<<< HEAD\n{}\n=======\n", b"[" * 100_000]),
+        *map(set_noted, [None, 3, [], {}, {"seal": 3}, {"seal": "0", "files": 3}]),
+    ],
+)
+def test_a_copy_that_is_none_makes_no_command_stumble_and_is_made_anew(
+    untested: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+) -> None:
+    copy = executed_path(chapter(untested, "one"))
+    damage(copy)
+    monkeypatch.chdir(untested)
+    for command in (["status"], ["claims"], ["claims", "--json"], ["status", "--save-seconds"]):
+        assert main(command) == 0
+    assert state_of(chapter(untested, "one")) == "stale"
+    (outcome,) = run_chapters(choose_chapters(untested, []), engine=Recorder())
+    assert (outcome.executed, outcome.error, state_of(outcome.chapter)) == (True, None, "fresh")
+    capsys.readouterr()
+
+
+@pytest.fixture
+def untested(tmp_path: Path, tiny: SimpleNamespace) -> Path:
+    """A chapter with a copy that no kernel made."""
+    root: Path = tiny.project(tmp_path, {"one": {"code": ["1"]}})
+    (outcome,) = run_chapters(choose_chapters(root, []), engine=Recorder())
+    assert state_of(outcome.chapter) == "fresh"
+    return root
 
 
 @pytest.mark.parametrize(
