@@ -33,6 +33,7 @@ PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "papermill", "jupyter-book"
 RECORDER = Path(__file__).with_name("recorder.py").read_text(encoding="utf-8")
 WORKSPACE = "companion-kernel-"
 END = "companion-end"  # id of a cell after the last one: what runs it has come to its end
+AT_THE_END = 'assert not get_ipython().exit_now, "a cell ended the kernel (quit, exit)"'
 # The variables of the caller that a kernel gets: what finds programs, a home, a language and certificates.
 KEPT = {
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "XDG_CACHE_HOME"),
@@ -347,7 +348,7 @@ def _run_papermill(
     with closing(ensure_event_loop()):
         try:
             notebook = nbformat.reads(source, as_version=4)
-            notebook.cells.append(nbformat.v4.new_code_cell("pass", id=END))
+            notebook.cells.append(nbformat.v4.new_code_cell(AT_THE_END, id=END))
             nbformat.write(notebook, given)
             papermill.execute_notebook(
                 str(given),
