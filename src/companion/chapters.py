@@ -1,7 +1,7 @@
 """The chapters of the book: what ``_toc.yml`` lists, and what each chapter's outputs depend on.
 
-A chapter's outputs depend on its code cells, on the files that :mod:`companion.inputs` finds and on the parameters. The
-digest of these inputs decides whether an executed copy is still good.
+A chapter's outputs depend on its code cells and parameters, of which this module makes a digest, and on the files and
+versions that its kernel loads, which :mod:`companion.execution` notes with the outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import yaml
 
 from companion.claims import Declaration
 from companion.declarations import declarations_in
-from companion.inputs import file_record, input_files
 
 DEFAULT_TIMEOUT = 600
 
@@ -68,8 +67,13 @@ class Chapter:
             ProjectError: when the file is no notebook.
         """
         try:
-            notebook: nbformat.NotebookNode = nbformat.read(self.root / self.path, as_version=4)
-        except (OSError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+            text = (self.root / self.path).read_text(encoding="utf-8-sig")
+            # Reading gives ids to cells that have none of their own, other ones each time.
+            ids = [cell.get("id") for cell in json.loads(text).get("cells", [{}])]
+            if None in ids or len(set(ids)) < len(ids):
+                raise ProjectError(f"{self.path}: each cell needs an id of its own: open and save it in JupyterLab")
+            notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
             raise ProjectError(f"{self.path}: not a readable notebook: {error}") from error
         return notebook
 
@@ -117,28 +121,15 @@ class Chapter:
         except (ValueError, SyntaxError) as error:
             raise ProjectError(f"{self.path}: a default in the parameters cell is no literal: {error}") from error
 
-    def input_files(self) -> list[Path]:
-        """Files beside the notebook that its outputs depend on, relative to the root."""
-        return input_files(self.root, [cell.source for cell in self.code_cells])
 
-    @cached_property
-    def input_record(self) -> bytes:
-        """Names and digests of the input files when first asked for: a sweep asks once a parameter set."""
-        return file_record(self.root, self.input_files())
-
-
-def inputs_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 over everything that the chapter's outputs depend on; its prose is not part of it.
+def code_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 over the chapter's code cells and parameters; its prose is not part of it.
 
     Cell ids count, because outputs find their cell by id. The declared claims do not: they are prose, and what was
     measured is judged by them when it is read.
     """
-    digest = hashlib.sha256()
-    cells = [(cell.get("id"), cell.source) for cell in chapter.code_cells]
-    head = [cells, dict(parameters or {})]
-    digest.update(json.dumps(head, sort_keys=True, default=repr).encode())
-    digest.update(chapter.input_record)
-    return digest.hexdigest()
+    cells = [(cell.id, cell.source) for cell in chapter.code_cells]
+    return hashlib.sha256(repr([cells, sorted((parameters or {}).items())]).encode()).hexdigest()
 
 
 def find_chapters(root: Path) -> list[Chapter]:

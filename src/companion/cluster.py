@@ -1,7 +1,7 @@
 """Executing chapters on an existing Dask cluster: no shared file system, and nothing of this project installed there.
 
-The notebooks and the files they need travel to the workers as one archive, executed notebooks come back as bytes. The
-workers need Dask and the packages of ``constraints.txt``. What a dead worker was executing, Dask gives to another one.
+Sources, data and book travel to the workers as one archive, executed notebooks come back as bytes. The workers need
+Dask and the packages of ``constraints.txt``. What a dead worker was executing, Dask gives to another one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import nbformat
 
 from companion import notebooks
 from companion.chapters import Chapter, ProjectError
+from companion.execution import EngineError, providers
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 # Notebooks at a time on their way. Each holds a lock, and macOS allows a process 256 open files.
 IN_FLIGHT = 200
 CONNECT_SECONDS = 20
+FOLDERS = ("src", "data", "book")  # what travels
 LOST = "lost the Dask scheduler; what was finished is kept: run again to go on"
 
 
-class ClusterError(Exception):
+class ClusterError(EngineError):
     """A cluster that stopped being of use in mid-run; what it finished before is kept."""
 
 
@@ -45,9 +47,7 @@ class DaskCluster:
 
     def __init__(self, client: Client, chapters: Sequence[Chapter]) -> None:
         self._client = client
-        for chapter in chapters:
-            _ = chapter.input_record  # before the files are read: if they change in between, the copies are stale
-        self._versions = notebooks.installed_versions()
+        self._versions = notebooks.installed_versions(notebooks.PACKAGES)
         # A task, not scattered data: the scheduler makes it anew when the only worker that held it dies.
         self._bundle = client.submit(bytes, bundle(chapters), key=f"bundle-{uuid.uuid4().hex}")
         self._spread_bundle()
@@ -58,7 +58,10 @@ class DaskCluster:
         Raises:
             ClusterError: the scheduler is gone, or a worker has no papermill or other versions.
         """
-        content, execution = self._result(self._submit(chapter, dict(parameters)))
+        content, execution = self._result(chapter, dict(parameters))
+        here = notebooks.installed_versions(execution.versions)
+        if differing := notebooks.differing_versions(execution.versions, here):
+            raise _other_versions(", ".join(differing))
         if content is not None:
             output.write_bytes(content)
         return execution
@@ -83,31 +86,35 @@ class DaskCluster:
             # Dask sends a lambda by value; a named function by its name, which no worker knows.
             lambda *arguments: execute(*arguments),
             self._bundle,
+            nbformat.writes(chapter.notebook),
             chapter.path.as_posix(),
             parameters,
             chapter.timeout,
+            providers(),
             self._versions,
             key=f"{chapter.name}-{uuid.uuid4().hex}",
         )
 
-    def _result(self, future: Future) -> tuple[bytes | None, notebooks.Execution]:
+    def _result(self, chapter: Chapter, parameters: dict[str, Any]) -> tuple[bytes | None, notebooks.Execution]:
         from distributed import CancelledError, KilledWorker
 
         try:
-            content, noted = future.result()
+            content, noted = self._submit(chapter, parameters).result()
         except KilledWorker as error:
             died = f"its worker died (tries: {error.allowed_failures + 1}; out of memory?)"
             return None, notebooks.Execution(died, 0.0, "", {}, "")
         except notebooks.OtherVersionsError as error:
+            raise _other_versions(str(error)) from error
+        except ImportError as error:
             raise ClusterError(
-                f"a worker has {error}: install the same versions there, those of constraints.txt"
+                f"a worker cannot execute notebooks: {error}; install the packages of constraints.txt there"
             ) from error
         except CancelledError as error:
             raise ClusterError(LOST) from error
         except Exception as error:
-            raise ClusterError(
-                f"a worker cannot execute notebooks: {error}; install the packages of constraints.txt there"
-            ) from error
+            if self._client.status != "running":
+                raise ClusterError(LOST) from error
+            return None, notebooks.Execution(notebooks.in_words(error), 0.0, "", {}, "")
         return content, notebooks.Execution(**noted)
 
 
@@ -129,22 +136,36 @@ def connect(address: str, chapters: Sequence[Chapter]) -> Iterator[DaskCluster]:
         raise ProjectError("--scheduler needs Dask: pip install -c constraints.txt -e '.[cluster]'") from error
     try:
         asyncio.run(_greet(address))
-    except (OSError, ValueError) as error:
-        raise ProjectError(f"no Dask scheduler answers at {address}: {error}") from error
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except Exception as error:  # each protocol has its own way of saying no
+        said = notebooks.in_words(error)
+        raise ProjectError(
+            f"no Dask scheduler answers at {address}: {said}; an address is as tcp://host:8786"
+        ) from error
     cloudpickle.register_pickle_by_value(notebooks)
-    with Client(address, timeout=CONNECT_SECONDS) as client:
+    with client:
         yield DaskCluster(client, chapters)
 
 
 def bundle(chapters: Sequence[Chapter]) -> bytes:
-    """A zip archive of the chapters and the files they depend on, at their places in the project."""
+    """A zip archive of what chapters may read, at the places in the project: the same files give the same bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for root, path in sorted({(chapter.root, path) for chapter in chapters for path in chapter.input_files()}):
-            archive.write(root / path, path)
-        for path, notebook in {chapter.path: chapter.notebook for chapter in chapters}.items():
-            archive.writestr(path.as_posix(), nbformat.writes(notebook))
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for root in {chapter.root for chapter in chapters}:
+            for path in sorted(_travelling(root)):
+                archive.writestr(zipfile.ZipInfo(path.as_posix()), (root / path).read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _travelling(root: Path) -> Iterator[Path]:
+    """The files of the folders that travel, without what tools leave there, relative to the root."""
+    for path in (path.relative_to(root) for folder in FOLDERS for path in (root / folder).rglob("*")):
+        if (root / path).is_file() and not any(part.startswith((".", "__pycache__")) for part in path.parts):
+            yield path
+
+
+def _other_versions(differing: str) -> ClusterError:
+    return ClusterError(f"a worker has {differing}: install the same versions there, those of constraints.txt")
 
 
 async def _greet(address: str) -> None:

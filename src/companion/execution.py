@@ -2,37 +2,54 @@
 
 The executed copy of a chapter is what the tests assert and what the book shows. It is written beside its place
 and moved there only when the chapter ran to its end, so whatever interrupts a run leaves the last good copy. A failed
-run is kept next to it for inspection. What was measured is judged by the chapter's declarations whenever a copy is
-read: a copy is good as long as its inputs are, and a claim that is not as declared is a problem of the present prose.
+run is kept next to it for inspection. A copy names the code, files and versions that it was made from, and it is fresh
+as long as they are what they were. It carries a seal, a digest of all that is in it: what was changed by hand counts
+for nothing. What was measured is judged by the chapter's declarations whenever a copy is read: a copy is good as long
+as its inputs are, and a claim that is not as declared is a problem of the present prose.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy as copying
+import hashlib
+import importlib.metadata
 import json
+import os
+import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
-from weakref import WeakSet
 
 import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
-from companion.chapters import Chapter, ProjectError, inputs_digest
+from companion.chapters import Chapter, ProjectError, code_digest
 from companion.claims import Claim, join
+from companion.files import file_digest, file_stamp, write_through
 from companion.measuring import measurements_of
-from companion.notebooks import Execution, execute_notebook, search_path
+from companion.notebooks import (
+    Execution,
+    Kernels,
+    changed_meanwhile,
+    differing_versions,
+    execute_notebook,
+    in_words,
+    installed_versions,
+)
 
-# One thread a kernel: results do not depend on the number of cores, and small matrices are slower on two.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 LOCK_SECONDS = 7200  # longer than any chapter
 SECONDS = Path("benchmarks/seconds.json")
+
+
+class EngineError(Exception):
+    """The place where notebooks are executed is of no use any more: the run ends, and keeps what is finished."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,11 @@ class Engine(Protocol):
         """How many notebooks at a time."""
 
     def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> Execution:
-        """Execute into ``output``."""
+        """Execute into ``output``.
+
+        Raises:
+            EngineError: when it cannot execute any other notebook either.
+        """
 
     def cancel(self) -> None:
         """Give up what is being executed, so that the threads that wait for it go on."""
@@ -91,25 +112,30 @@ class LocalKernels:
 
     def __init__(self, capacity: int = 1) -> None:
         self.capacity = capacity
-        self._managers: WeakSet[Any] = WeakSet()
+        self._kernels = Kernels()
 
     def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> Execution:
         """Execute the notebook where it is, with the project's ``src``."""
         return execute_notebook(
-            chapter.root / chapter.path,
+            nbformat.writes(chapter.notebook),
             output,
             parameters,
+            root=chapter.root,
+            path=chapter.path,
             timeout=chapter.timeout,
-            environment={"PYTHONPATH": search_path(chapter.root), **ONE_THREAD},
-            managers=self._managers,
+            providers=providers(),
+            kernels=self._kernels,
         )
 
     def cancel(self) -> None:
         """End the kernels."""
-        for manager in self._managers:
-            process = getattr(manager.provisioner, "process", None)  # None before the start and after the end
-            if process is not None:
-                process.kill()
+        self._kernels.end()
+
+
+@cache
+def providers() -> Mapping[str, Sequence[str]]:
+    """Top-level name of a module → the distributions that bring it; takes a second, once."""
+    return importlib.metadata.packages_distributions()
 
 
 def executed_path(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -119,26 +145,59 @@ def executed_path(chapter: Chapter, parameters: Mapping[str, Any] | None = None)
     """
     if not parameters:
         return chapter.root / "_build" / "executed" / chapter.path
-    digest = inputs_digest(chapter, parameters)[:12]
+    digest = code_digest(chapter, parameters)[:12]
     return chapter.root / "_build" / "runs" / chapter.name / digest / chapter.path.name
 
 
 def state_of(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
     """State of the copy: "fresh", "stale" (older inputs), "failed" (with the present inputs) or "missing"."""
     target = executed_path(chapter, parameters)
-    digest = inputs_digest(chapter, parameters)
-    if _stored_inputs(_failed_path(target)) == digest:
+    if why_stale(chapter, _failed_path(target), parameters) is None:
         return "failed"
-    if not target.is_file():
+    if not os.path.lexists(target):
         return "missing"
-    return "fresh" if _stored_inputs(target) == digest else "stale"
+    return "fresh" if why_stale(chapter, target, parameters) is None else "stale"
 
 
-def stored_metadata(notebook: Path) -> dict[str, Any]:
-    """What an execution noted in its copy (inputs, seconds, executed_at, versions); empty without a copy."""
-    if not notebook.is_file():
-        return {}
-    return dict(nbformat.read(notebook, as_version=4).metadata.get("companion", {}))
+def why_stale(chapter: Chapter, copy: Path, parameters: Mapping[str, Any] | None = None) -> str | None:
+    """Why a copy is not what an execution would give now, in words; ``None`` when it is fresh."""
+    noted = stored_metadata(copy)
+    if not noted:
+        return "there is no executed copy, or it was changed after its execution"
+    if noted["code"] != code_digest(chapter, parameters):
+        return "its code or parameters changed since the execution"
+    if changed := [name for name, digest in noted["files"].items() if file_digest(chapter.root / name) != digest]:
+        return f"{', '.join(changed)} changed since the execution"
+    if differing := _differing_here(frozenset(noted["versions"].items())):
+        return f"it was made with {', '.join(differing)}"
+    return None
+
+
+def read_copy(copy: Path) -> nbformat.NotebookNode | None:
+    """An executed copy as it was written; ``None`` where there is none, or something else than an execution left."""
+    try:
+        return _read_sealed(copy, file_stamp(copy))
+    # Whatever was made of the file by hand, it is not a copy.
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError, nbformat.ValidationError):
+        return None
+
+
+def sealed(
+    notebook: nbformat.NotebookNode, chapter: Chapter, parameters: Mapping[str, Any], execution: Execution
+) -> bytes:
+    """An executed notebook as the file that is its copy: with all that it was made from, and a seal."""
+    notebook = copying.deepcopy(notebook)
+    noted = {"code": code_digest(chapter, parameters), **asdict(execution)}
+    notebook.metadata["companion"] = {**notebook.metadata.get("companion", {}), **noted}
+    content = json.loads(nbformat.writes(notebook))
+    content["metadata"]["companion"]["seal"] = _seal(content)
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def stored_metadata(copy: Path) -> dict[str, Any]:
+    """What an execution noted in its copy (code, files, seconds, executed_at, versions); empty without a copy."""
+    notebook = read_copy(copy)
+    return dict(notebook.metadata["companion"]) if notebook else {}
 
 
 def parse_parameters(chapter: Chapter, given: Mapping[str, str]) -> dict[str, Any]:
@@ -196,6 +255,7 @@ def run_chapters(
 
     Raises:
         ProjectError: before anything runs, when a declaration of one of the chapters cannot be used.
+        EngineError: when nothing can be executed any more.
     """
     if not chapters:
         return
@@ -206,11 +266,11 @@ def run_chapters(
     work = zip(chapters, parameters or [{}] * len(chapters), strict=True)
     longest_first = sorted(work, key=lambda item: -expected_seconds(item[0]))
     with ThreadPoolExecutor(engine.capacity) as pool:
-        futures = [
-            pool.submit(run_chapter, chapter, values, engine=engine, force=force, stop=stop)
-            for chapter, values in longest_first
-        ]
         try:
+            futures = [
+                pool.submit(run_chapter, chapter, values, engine=engine, force=force, stop=stop)
+                for chapter, values in longest_first
+            ]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
@@ -237,22 +297,35 @@ def run_chapter(
         force: execute even when the copy is fresh.
         stop: set by a caller that ends the kernels: what they were running has not failed.
 
+    Returns:
+        The outcome; whatever else goes wrong with this chapter alone is its error.
+
     Raises:
         CancelledError: when ``stop`` was set before the chapter came to its end.
+        EngineError: when nothing can be executed any more.
     """
-    parameters = parameters or {}
-    target = executed_path(chapter, parameters)
-    with lock(target):
-        if not force and state_of(chapter, parameters) == "fresh":
-            claims, problems = claims_of(chapter, target)
-            seconds = stored_metadata(target)["seconds"]
-            return Outcome(chapter, parameters, False, None, seconds, tuple(problems), target, tuple(claims))
-        return _execute(chapter, parameters, target, engine or LocalKernels(), stop or Event())
+    parameters, stop = parameters or {}, stop or Event()
+    try:
+        return _fresh_or_executed(chapter, parameters, engine or LocalKernels(), force, stop)
+    except (CancelledError, EngineError):
+        raise
+    except Exception as error:
+        if stop.is_set():
+            raise CancelledError from error
+        said = str(error) if isinstance(error, ProjectError) else in_words(error)
+        return Outcome(chapter, parameters, True, said, 0.0, (), chapter.root / chapter.path, ())
 
 
 def claims_of(chapter: Chapter, copy: Path) -> tuple[list[Claim], list[str]]:
-    """The claims of a chapter as an executed copy has them, and what keeps them from being as declared."""
-    measurements = measurements_of(nbformat.read(copy, as_version=4))
+    """The claims of a chapter as an executed copy has them, and what keeps them from being as declared.
+
+    A copy that was changed after its execution has none.
+    """
+    notebook = read_copy(copy)
+    try:
+        measurements = measurements_of(notebook) if notebook else []
+    except ValueError as error:
+        return [], [str(error)]
     return join(chapter.name, chapter.declarations, measurements)
 
 
@@ -263,64 +336,130 @@ def expected_seconds(chapter: Chapter) -> float:
 
 
 def committed_seconds(root: Path) -> dict[str, float]:
-    """Chapter → seconds, from the table that ``status --save-seconds`` writes for the first run of a fresh clone."""
-    path = root / SECONDS
-    table: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-    return table
+    """Chapter → seconds, from the table that ``status --save-seconds`` writes for the first run of a fresh clone.
+
+    Raises:
+        ProjectError: when the file holds something else.
+    """
+    try:
+        return {name: float(seconds) for name, seconds in json.loads((root / SECONDS).read_text("utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        remedy = "`python -m companion status --save-seconds` writes it anew"
+        raise ProjectError(f"{SECONDS}: no table of seconds: {in_words(error)}; {remedy}") from error
 
 
 @contextmanager
-def lock(target: Path) -> Iterator[None]:
+def lock(target: Path, *, cancelled: Callable[[], bool] | None = None, seconds: float | None = None) -> Iterator[None]:
     """Wait for whoever else is making ``target``; the system releases the lock of a process that dies.
 
+    Args:
+        target: what is to be made.
+        cancelled: asked again and again whether to give up waiting.
+        seconds: how long to wait; by default two hours.
+
     Raises:
-        ProjectError: when it is still held after two hours.
+        ProjectError: when it is still held after that time.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    file = target.with_name(f".{target.stem}.lock")
+    file, seconds = target.with_name(f".{target.stem}.lock"), LOCK_SECONDS if seconds is None else seconds
     try:
-        held = FileLock(file).acquire(timeout=LOCK_SECONDS)
+        held = FileLock(file).acquire(timeout=seconds, cancel_check=cancelled)
     except Timeout as error:
-        raise ProjectError(f"{file}: another run has held it for {LOCK_SECONDS} s; end that run and repeat") from error
+        raise ProjectError(f"{file}: another run has held it for {seconds} s; end that run and repeat") from error
     with held:
         yield
 
 
-def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, engine: Engine, stop: Event) -> Outcome:
+def _fresh_or_executed(
+    chapter: Chapter, parameters: Mapping[str, Any], engine: Engine, force: bool, stop: Event
+) -> Outcome:
+    target = executed_path(chapter, parameters)
+
+    def fresh() -> bool:
+        return not force and state_of(chapter, parameters) == "fresh"
+
+    # Without the lock at first: what is fresh can be read where nothing can be written.
+    if not fresh():
+        with lock(target, cancelled=stop.is_set):
+            if not fresh():
+                return _execute(chapter, parameters, target, engine, stop)
     _remove_leftovers(target)
-    # Taken before: inputs that change while the chapter runs must leave a stale copy, not a fresh one.
-    inputs = inputs_digest(chapter, parameters)
+    claims, problems = claims_of(chapter, target)
+    seconds = stored_metadata(target)["seconds"]
+    return Outcome(chapter, parameters, False, None, seconds, tuple(problems), target, tuple(claims))
+
+
+def _execute(chapter: Chapter, parameters: Mapping[str, Any], target: Path, engine: Engine, stop: Event) -> Outcome:
+    for leftover in _leftovers(target):
+        leftover.unlink()
     part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part.ipynb")
     try:
         execution = engine.execute(chapter, parameters, part)
         if stop.is_set():
             raise CancelledError
-        notebook = nbformat.read(part if part.is_file() else chapter.root / chapter.path, as_version=4)
-        noted = dataclasses.asdict(execution)
-        notebook.metadata["companion"] = {**notebook.metadata.get("companion", {}), "inputs": inputs, **noted}
-        nbformat.write(notebook, part)
-        copy = _failed_path(target) if execution.error else target
-        part.replace(copy)
+        # Whatever was read elsewhere must be what is here now.
+        changed = [name for name, digest in execution.files.items() if file_digest(chapter.root / name) != digest]
+        if changed and not execution.error:
+            execution = replace(execution, error=changed_meanwhile(changed))
+        notebook = nbformat.read(part, as_version=4) if part.is_file() else chapter.notebook
     finally:
         part.unlink(missing_ok=True)
+    copy = _failed_path(target) if execution.error else target
+    _put(copy, sealed(notebook, chapter, parameters, execution))
     if not execution.error:
         _failed_path(target).unlink(missing_ok=True)
     claims, problems = claims_of(chapter, copy) if not execution.error else ([], [])
     return Outcome(chapter, parameters, True, execution.error, execution.seconds, tuple(problems), copy, tuple(claims))
 
 
+def _put(path: Path, content: bytes) -> None:
+    """Write a copy, also where somebody has made a directory of its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    write_through(path, content)
+
+
+def _leftovers(target: Path) -> list[Path]:
+    """What runs that were killed left beside a copy, as far as nobody holds its lock."""
+    return list(target.parent.glob(f".{target.stem}.*.part.ipynb"))
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed runs left behind; the caller holds the lock, so none of it is in use."""
-    for leftover in target.parent.glob(f".{target.stem}.*.part.ipynb"):
-        leftover.unlink()
+    """Remove leftovers unless they are in use, or nothing can be changed here."""
+    if _leftovers(target):
+        with suppress(ProjectError, OSError), lock(target, seconds=0):
+            for leftover in _leftovers(target):
+                leftover.unlink()
 
 
 def _failed_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}.failed.ipynb")
 
 
-def _stored_inputs(notebook: Path) -> str | None:
-    return stored_metadata(notebook).get("inputs")
+@lru_cache(maxsize=16)
+def _read_sealed(copy: Path, stamp: tuple[int, ...]) -> nbformat.NotebookNode | None:
+    text = copy.read_text(encoding="utf-8")
+    content = json.loads(text)
+    if content["metadata"]["companion"]["seal"] != _seal(content):
+        return None
+    notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)
+    return notebook
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a notebook but for its seal."""
+    noted = {key: value for key, value in content["metadata"]["companion"].items() if key != "seal"}
+    rest = {**content, "metadata": {**content["metadata"], "companion": noted}}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+# The copies of a sweep have the same versions: they are looked up once.
+@lru_cache(maxsize=64)
+def _differing_here(versions: frozenset[tuple[str, str]]) -> list[str]:
+    made_with = dict(versions)
+    return differing_versions(made_with, installed_versions(made_with.keys() - {"python"}))
 
 
 def _like_default(chapter: Chapter, name: str, value: Any) -> Any:

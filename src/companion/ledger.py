@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from companion.chapters import Chapter, find_chapters
+from companion.chapters import Chapter, ProjectError, find_chapters
 from companion.claims import Claim
-from companion.execution import SECONDS, claims_of, executed_path, state_of, stored_metadata
+from companion.execution import SECONDS, claims_of, executed_path, state_of, stored_metadata, why_stale
+from companion.files import write_through
+from companion.notebooks import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class Status:
         chapter: its name.
         path: of the notebook, relative to the root.
         state: "fresh", "stale", "failed" (it did not run to its end, or a claim is not as declared) or "missing".
-        problems: the claims of a fresh copy that are not as declared.
+        problems: the claims of a fresh copy that are not as declared, or why a copy is stale.
         seconds: how long the executed copy took; ``None`` without one, like the rest.
         executed_at: when it was made, as an ISO date.
-        versions: package → version that made it.
+        versions: package → version that made it, for the packages that results depend on most.
         machine: on which it was made.
     """
 
@@ -43,8 +45,7 @@ def ledger(root: Path) -> list[Claim]:
     Args:
         root: directory of the project.
     """
-    copies = [(chapter, executed_path(chapter)) for chapter in find_chapters(root)]
-    return [claim for chapter, copy in copies if copy.is_file() for claim in claims_of(chapter, copy)[0]]
+    return [claim for chapter in find_chapters(root) for claim in claims_of(chapter, executed_path(chapter))[0]]
 
 
 def status(root: Path) -> list[Status]:
@@ -61,24 +62,42 @@ def save_seconds(root: Path) -> Path:
 
     Returns:
         The table's path.
+
+    Raises:
+        ProjectError: when it cannot be written.
     """
     seconds = {entry.chapter: round(entry.seconds) for entry in status(root) if entry.seconds is not None}
-    (root / SECONDS).parent.mkdir(exist_ok=True)
-    (root / SECONDS).write_text(json.dumps(seconds, indent=2) + "\n")
+    try:
+        write_through(root / SECONDS, (json.dumps(seconds, indent=2) + "\n").encode())
+    except OSError as error:
+        raise ProjectError(f"{SECONDS} cannot be written: {error}") from error
     return root / SECONDS
 
 
 def _status(chapter: Chapter) -> Status:
-    copy, state = executed_path(chapter), state_of(chapter)
-    problems = tuple(claims_of(chapter, copy)[1]) if state == "fresh" else ()
+    copy = executed_path(chapter)
     noted = stored_metadata(copy)
+    state, problems = _judged(chapter, copy)
+    versions = noted.get("versions", {})
     return Status(
         chapter.name,
         chapter.path.as_posix(),
-        "failed" if problems else state,
+        state,
         problems,
         noted.get("seconds"),
         noted.get("executed_at"),
-        noted.get("versions", {}),
+        {name: versions[name] for name in ("python", *PACKAGES) if name in versions},
         noted.get("machine"),
     )
+
+
+def _judged(chapter: Chapter, copy: Path) -> tuple[str, tuple[str, ...]]:
+    """State and problems of a chapter; one that cannot be read has failed, and hides no other."""
+    try:
+        state = state_of(chapter)
+        if state == "stale":
+            return state, (str(why_stale(chapter, copy)),)
+        problems = tuple(claims_of(chapter, copy)[1]) if state == "fresh" else ()
+    except ProjectError as error:
+        return "failed", (str(error),)
+    return ("failed" if problems else state), problems

@@ -6,6 +6,7 @@ needs IPython alone: a chapter opens wherever a notebook does.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,21 +60,38 @@ def glue(name: str, value: Any) -> None:
 
 
 def measurements_of(notebook: Mapping[str, Any]) -> list[Measurement]:
-    """The measurements in the outputs of a notebook, in their order there."""
+    """The measurements in the outputs of a notebook, in their order there.
+
+    Raises:
+        ValueError: when a record of one is not as :func:`measured` leaves it.
+    """
     outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
     bundles = (output.get("data", {}) for output in outputs)
-    return [Measurement(**bundle[MEASURED_MIME]) for bundle in bundles if MEASURED_MIME in bundle]
+    return [_measurement(bundle[MEASURED_MIME]) for bundle in bundles if MEASURED_MIME in bundle]
+
+
+def _measurement(record: Any) -> Measurement:
+    numbers = int | float | None
+    match record:
+        case {"id": str(), "value": value, "control": control} if len(record) == 3:
+            if all(isinstance(one, numbers) and not isinstance(one, bool) for one in (value, control)):
+                return Measurement(**record)
+    raise ValueError(f"a measurement is not as companion.measuring leaves it: {record!r}")
 
 
 def _judged(measurement: Measurement) -> str:
     """What a notebook that runs by hand shows: with bound and verdict where the declaration can be found."""
-    # Costs a tenth of a second and more on a slow disk: only when a claim is measured.
-    from companion.declarations import declared_nearby
-
+    # No number depends on the prose: what is read for it is no input of the chapter (companion.recorder).
+    sys.audit("companion.prose", True)
     try:
+        # Costs a tenth of a second and more on a slow disk: only when a claim is measured.
+        from companion.declarations import declared_nearby
+
         declared = declared_nearby(measurement.id, Path.cwd())
     except (OSError, ValueError) as error:
         return f"{measurement.id}: its declaration cannot be used: {error}"
+    finally:
+        sys.audit("companion.prose", False)
     if declared is None:
         values = f"{format_number(measurement.value)}, control {format_number(measurement.control)}"
         return f"{measurement.id}: measured {values}; bound and verdict stand on the chapter's page of the book"

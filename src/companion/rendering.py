@@ -14,7 +14,7 @@ import yaml
 
 from companion.chapters import Chapter, find_chapters
 from companion.execution import executed_path, lock
-from companion.inputs import file_record
+from companion.files import file_record
 
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")

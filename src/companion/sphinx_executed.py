@@ -28,9 +28,9 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from companion.chapters import Chapter, ProjectError, inputs_digest
+from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
-from companion.execution import claims_of, executed_path
+from companion.execution import claims_of, executed_path, read_copy, why_stale
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
 from companion.tables import badge, benchmark_markdown, claims_markdown, list_table, status_markdown
@@ -49,14 +49,15 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
         return
     notebook = nbformat.reads(source[0], as_version=4)
     copy = executed_path(chapter)
-    if not (app.config.companion_draft or copy.is_file()):
-        raise ExtensionError(f"{chapter.path}: it has no executed copy; {REMEDY}")
-    if copy.is_file():
+    executed = read_copy(copy)
+    if executed is None and not app.config.companion_draft:
+        found = "its executed copy was changed after its execution" if copy.is_file() else "it has no executed copy"
+        raise ExtensionError(f"{chapter.path}: {found}; {REMEDY}")
+    if executed is not None:
         app.env.note_dependency(str(copy))
-        executed = nbformat.read(copy, as_version=4)
         differing = insert_outputs(notebook, executed)
         if not app.config.companion_draft:
-            _require_fresh(chapter, executed, differing)
+            _require_fresh(chapter, differing)
     _open_with_result(notebook)
     notebook.cells.append(nbformat.v4.new_markdown_cell(rerun_box(chapter)))
     source[0] = nbformat.writes(notebook)
@@ -78,11 +79,11 @@ def _open_with_result(notebook: NotebookNode) -> None:
     notebook.cells[:0] = opening
 
 
-def _require_fresh(chapter: Chapter, executed: NotebookNode, differing: list[str]) -> None:
+def _require_fresh(chapter: Chapter, differing: list[str]) -> None:
     if differing:
         raise ExtensionError(f"{chapter.path}: code cell {differing[0]!r} differs from the executed copy; {REMEDY}")
-    if executed.metadata.get("companion", {}).get("inputs") != inputs_digest(chapter):
-        raise ExtensionError(f"{chapter.path}: its library, data or versions changed since the execution; {REMEDY}")
+    if reason := why_stale(chapter, executed_path(chapter)):
+        raise ExtensionError(f"{chapter.path}: {reason}; {REMEDY}")
 
 
 def insert_outputs(notebook: NotebookNode, executed: NotebookNode) -> list[str]:
@@ -154,8 +155,7 @@ class ClaimBox(SphinxDirective):
             raise ExtensionError(str(error)) from error
         if declared is None:
             raise self.error(f"claim {name}: declare it in a Markdown cell of a chapter, in a fence of its own")
-        copy = executed_path(chapter)
-        claims = claims_of(chapter, copy)[0] if copy.is_file() else []
+        claims = claims_of(chapter, executed_path(chapter))[0]
         anchor = f"claim-{name}"
         labels: Any = self.env.domains["std"]
         labels.note_hyperlink_target(anchor.lower(), self.env.docname, anchor, declared.title)
@@ -216,7 +216,7 @@ class ChapterClaims(SphinxDirective):
         """Make the list from the declarations and the executed copy."""
         chapter = Chapter(Path(self.env.srcdir), Path(f"{self.env.docname}.ipynb"))
         copy = executed_path(chapter)
-        claims = claims_of(chapter, copy)[0] if copy.is_file() else []
+        claims = claims_of(chapter, copy)[0]
         verdicts = {claim.id: claim.verdict for claim in claims}
         lines = [
             f"- {badge(verdicts.get(name, 'not measured'))} {{ref}}`claim-{name.lower()}`"
@@ -249,7 +249,8 @@ class ChapterFigure(Figure):
         chapter = Chapter(Path(env.srcdir), Path("book", f"{name}.ipynb"))
         copy = executed_path(chapter)
         env.note_dependency(str(copy))
-        cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
+        executed = read_copy(copy)
+        cells = executed.cells if executed else []
         outputs = (output.get("data", {}) for one in cells if one.id == cell for output in one.get("outputs", []))
         images = [data["image/svg+xml"] for data in outputs if "image/svg+xml" in data]
         if not images:

@@ -18,9 +18,10 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from companion.chapters import Chapter, find_chapters
-from companion.claims import ROWS
+from companion.claims import ROWS, join
 from companion.execution import claims_of, executed_path, state_of, stored_metadata
 from companion.ledger import ledger
+from companion.measuring import measurements_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = find_chapters(ROOT)
@@ -131,6 +132,6 @@ def test_papermill_alone_runs_a_chapter(tmp_path: Path) -> None:
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the companion runs it, and quicker
     done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    claims, _ = claims_of(chapter, out)
+    claims, _ = join(chapter.name, chapter.declarations, measurements_of(nbformat.read(out, as_version=4)))
     expected = {name: said.verdict for name, said in chapter.declarations.items()}
     assert {claim.id: claim.verdict for claim in claims} == expected

@@ -10,6 +10,8 @@ from typing import Any
 import nbformat
 import pytest
 
+import companion
+
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 BOX = {
     "title": "Doubling is adding",
@@ -63,6 +65,8 @@ def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    # Kernels get no PYTHONPATH of ours: they would import the companion from wherever it is installed.
+    (root / "src/companion").symlink_to(Path(companion.__file__).parent)
     for name, arguments in chapters.items():
         write_notebook(root / "book" / f"{name}.ipynb", **arguments)
     return root

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
 
-from companion.chapters import Chapter, ProjectError, choose_chapters, find_chapters, find_root, inputs_digest
-from companion.inputs import reached_files
-
-ROOT = Path(__file__).parents[2]
+from companion.chapters import Chapter, ProjectError, choose_chapters, code_digest, find_chapters, find_root
 
 
 @pytest.fixture
@@ -58,41 +56,6 @@ def test_parameters_are_names_with_the_values_of_the_defaults(root: Path) -> Non
     assert choose_chapters(root, ["one"])[0].parameters == {"k": 2, "rate": 1e-3, "name": "a"}
 
 
-def test_sources_are_what_the_code_imports_also_inside_functions(root: Path) -> None:
-    assert sources(root) == {"src/toy/__init__.py", "src/toy/first.py", "src/toy/second.py"}
-
-
-def sources(root: Path) -> set[str]:
-    cells = [cell.source for cell in Chapter(root, Path("book/a/one.ipynb")).code_cells]
-    return {path.relative_to(root).as_posix() for path in reached_files(root / "src", cells)}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import toy.deep.leaf",
-        "import toy.deep.leaf as other",
-        "from toy.deep import leaf",
-        "from toy.deep.leaf import f",
-        "from .deep import leaf",
-        "from .deep.leaf import f",
-        "def g():\n    if 1:\n        from . import deep\n        import toy.deep.leaf",
-    ],
-)
-def test_every_form_of_import_is_followed(root: Path, statement: str) -> None:
-    (root / "src/toy/deep").mkdir()
-    (root / "src/toy/deep/__init__.py").write_text("")
-    (root / "src/toy/deep/leaf.py").write_text("from .. import third\nfrom ..second import VALUE\n")
-    (root / "src/toy/first.py").write_text(statement)
-    reached = {"toy/__init__", "toy/first", "toy/deep/__init__", "toy/deep/leaf", "toy/third", "toy/second"}
-    assert sources(root) == {f"src/{name}.py" for name in reached}
-
-
-def test_code_that_does_not_parse_stops_neither_the_digest_nor_the_others(root: Path) -> None:
-    (root / "src/toy/second.py").write_text("def (")
-    assert "src/toy/second.py" in sources(root)
-
-
 def edit_cell(index: int, text: str) -> Callable[[Path], None]:
     def edit(root: Path) -> None:
         path = root / "book/a/one.ipynb"
@@ -103,70 +66,49 @@ def edit_cell(index: int, text: str) -> Callable[[Path], None]:
     return edit
 
 
-def edit_file(name: str, text: str = "# changed") -> Callable[[Path], None]:
-    def edit(root: Path) -> None:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+def test_code_and_parameters_make_the_digest_and_prose_does_not(root: Path) -> None:
+    def digest(**parameters: object) -> str:
+        return code_digest(Chapter(root, Path("book/a/one.ipynb")), parameters)
 
-    return edit
-
-
-def digests(root: Path) -> dict[str, str]:
-    return {chapter.name: inputs_digest(chapter) for chapter in find_chapters(root)}
-
-
-@pytest.mark.parametrize(
-    ("edit", "changes"),
-    [
-        (edit_cell(0, "# Other prose"), set()),
-        (edit_cell(0, "```{claim} D1-one\n:bound: no number\n```"), set()),
-        (edit_cell(1, "k = 3"), {"a/one"}),
-        (edit_cell(2, "from toy import first, second"), {"a/one"}),
-        (edit_file("src/toy/second.py"), {"a/one"}),
-        (edit_file("src/toy/third.py"), {"a/two"}),
-        (edit_file("src/toy/__init__.py"), {"a/one", "a/two"}),
-        (edit_file("src/toy/unused.py"), set()),
-        (edit_file("constraints.txt"), {"a/one", "a/two", "b/two"}),
-        (edit_file("data/iris.csv"), {"a/one", "a/two", "b/two"}),
-        (edit_file("data/README.md"), set()),
-        (edit_file("data/fetch.py"), set()),
-        (edit_file("book/intro.md"), set()),
-    ],
-)
-def test_a_change_reaches_just_the_chapters_that_depend_on_it(
-    root: Path, edit: Callable[[Path], None], changes: set[str]
-) -> None:
-    before = digests(root)
-    edit(root)
-    after = digests(root)
-    assert {name for name in before if before[name] != after[name]} == changes
+    before = digest()
+    assert digest(k=3) not in {before, digest(k=4)}
+    edit_cell(0, "# Other prose")(root)
+    assert digest() == before
+    edit_cell(1, "k = 3")(root)
+    assert digest() != before
 
 
-def test_one_byte_of_the_data_makes_every_chapter_of_the_book_stale(tmp_path: Path) -> None:
-    shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns("_build", ".*", "tests", "benchmarks"))
-    before = digests(tmp_path / "copy")
-    path = tmp_path / "copy/data/iris.csv"
-    content = bytearray(path.read_bytes())
-    content[-2] ^= 1
-    path.write_bytes(content)
-    after = digests(tmp_path / "copy")
-    assert before
-    assert all(before[name] != after[name] for name in before)
+def old_format(notebook: dict[str, Any]) -> None:
+    notebook["nbformat_minor"] = 4
+    for cell in notebook["cells"]:
+        del cell["id"]
 
 
-def test_a_renamed_module_stays_among_the_inputs_of_those_that_import_it(root: Path) -> None:
-    before = digests(root)
-    (root / "src/toy/second.py").rename(root / "src/toy/renamed.py")
-    edit_file("src/toy/first.py", "def value():\n    from toy import renamed\n    return renamed.VALUE\n")(root)
-    moved = digests(root)
-    assert {name for name in before if before[name] != moved[name]} == {"a/one"}
-    edit_file("src/toy/renamed.py")(root)
-    assert {name for name in moved if moved[name] != digests(root)[name]} == {"a/one"}
+def third_format(notebook: dict[str, Any]) -> None:
+    notebook["nbformat"], notebook["nbformat_minor"] = 3, 0
+    notebook["worksheets"] = [{"cells": notebook.pop("cells")}]
 
 
-def test_parameters_count(root: Path) -> None:
-    chapter = Chapter(root, Path("book/a/one.ipynb"))
-    assert inputs_digest(chapter) == inputs_digest(chapter, {}) != inputs_digest(chapter, {"k": 3})
+def same_ids(notebook: dict[str, Any]) -> None:
+    for cell in notebook["cells"]:
+        cell["id"] = "same"
+
+
+@pytest.mark.parametrize("change", [old_format, third_format, same_ids])
+def test_cells_without_an_id_of_their_own_are_refused(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = root / "book/a/one.ipynb"
+    notebook = json.loads(path.read_text())
+    change(notebook)
+    path.write_text(json.dumps(notebook))
+    with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: each cell needs an id .* save it in JupyterLab"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).notebook
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "<<<<<<< HEAD", '{"cells": 3}', '{"cells": [3]}'])
+def test_a_file_that_is_no_notebook_is_refused(root: Path, text: str) -> None:
+    (root / "book/a/one.ipynb").write_text(text)
+    with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: not a readable notebook"):
+        _ = Chapter(root, Path("book/a/one.ipynb")).notebook
 
 
 def test_settings_of_a_notebook_that_cannot_be_used_are_refused(root: Path, tiny: SimpleNamespace) -> None:

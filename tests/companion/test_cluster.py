@@ -12,6 +12,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -24,7 +25,7 @@ from companion.__main__ import main
 from companion.chapters import choose_chapters
 from companion.cluster import ClusterError, DaskCluster, bundle, connect
 from companion.execution import Outcome, run_chapters
-from companion.notebooks import OtherVersionsError
+from companion.notebooks import Execution, OtherVersionsError, in_words
 
 PATIENCE = 240  # seconds for a worker or a kernel to start on a machine that is busy with other things
 # The notebook says who executes it, and goes on when the test hangs up.
@@ -104,7 +105,7 @@ def test_workers_execute_what_travelled_and_need_nothing_of_the_project(
         (outcome,) = running.result(PATIENCE)
     value, file = printed(outcome)
     assert value == "1"
-    assert "/bundle-" in file
+    assert "/companion-kernel-" in file
     assert not Path(file).exists()
     assert set(outcome.copy.parent.iterdir()) == {outcome.copy, outcome.copy.with_name(".one.lock")}
     with connect(cluster.scheduler_address, []) as engine:
@@ -167,7 +168,18 @@ def test_a_scheduler_that_goes_away_is_one_clear_error(root: Path, server: socke
             running.result(PATIENCE)
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "gopher://127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:9",
+        "nonsense",
+        "gopher://127.0.0.1:9",
+        "tls://127.0.0.1:9",
+        "ucx://127.0.0.1:9",
+        "tcp://:",
+        "a b",
+    ],
+)
 def test_a_scheduler_that_does_not_answer_is_one_clear_error(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
@@ -187,10 +199,69 @@ def test_without_dask_the_remedy_is_named(
     assert "needs Dask: pip install -c constraints.txt -e '.[cluster]'" in capsys.readouterr().err
 
 
-def test_a_bundle_holds_the_chapters_and_what_they_depend_on(root: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(bundle(choose_chapters(root, ["one", "one"])))) as archive:
-        names = sorted(archive.namelist())
-        notebook = nbformat.reads(archive.read("book/one.ipynb").decode(), as_version=4)
-    sources = ["src/toy/__init__.py", "src/toy/first.py", "src/toy/second.py"]
-    assert names == ["book/one.ipynb", "constraints.txt", *sources]
-    assert notebook == choose_chapters(root, ["one"])[0].notebook
+def test_a_bundle_holds_what_a_chapter_may_read_and_the_same_files_give_the_same_bytes(
+    tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    root = tiny.project(tmp_path, {"one": {"code": ["1"]}})
+    made = {"data/a.csv": "1", "book/helper.py": "1", "data/.DS_Store": "", "src/toy/__pycache__/first.pyc": ""}
+    for name, text in made.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    first = bundle(choose_chapters(root, ["one"]))
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        names = archive.namelist()
+    sources = [f"src/toy/{name}.py" for name in ("__init__", "first", "second", "third")]
+    assert names == ["book/helper.py", "book/intro.md", "book/one.ipynb", "data/a.csv", *sources]
+    os.utime(root / "data/a.csv", (1e9, 1e9))
+    assert bundle(choose_chapters(root, ["one", "one"])) == first
+
+
+class LostTask:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def result(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(28, "No space left on device"), TypeError("odd"), KeyError(1)]
+)
+def test_what_goes_wrong_with_one_notebook_is_its_own_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A notebook whose task raises, and one whose task is fine."""
+    client = Mock(status="running")
+    engine = DaskCluster(client, choose_chapters(root, ["one"]))
+    fine = Execution(None, 1.0, "", {}, "")
+    good = (nbformat.writes(choose_chapters(root, ["one"])[0].notebook).encode(), asdict(fine))
+    monkeypatch.setattr(
+        engine, "_submit", lambda chapter, values: LostTask(error) if values == {"k": 70} else Mock(result=lambda: good)
+    )
+    outcomes = run_chapters(choose_chapters(root, ["one"]) * 2, [{"k": 70}, {"k": 71}], engine=engine)
+    said = {outcome.parameters["k"]: outcome.error for outcome in outcomes}
+    assert said == {70: in_words(error), 71: None}
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError("No module named 'papermill'"), "a worker cannot execute notebooks: No module .* install"),
+        (OtherVersionsError("torch 1.0 (here 2.0)"), r"a worker has torch 1.0 \(here 2.0\): install the same versions"),
+    ],
+)
+def test_what_no_notebook_could_survive_ends_the_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    engine = DaskCluster(Mock(status="running"), choose_chapters(root, ["one"]))
+    monkeypatch.setattr(engine, "_submit", lambda *arguments: LostTask(error))
+    with pytest.raises(ClusterError, match=message):
+        list(run_chapters(choose_chapters(root, ["one"]), [{"k": 72}], engine=engine))
+
+
+def test_a_module_of_a_chapter_in_another_version_is_the_cluster_s(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = asdict(Execution(None, 1.0, "", {"pandas": "0.1"}, ""))
+    engine = DaskCluster(Mock(status="running"), choose_chapters(root, ["one"]))
+    monkeypatch.setattr(engine, "_submit", lambda *arguments: Mock(result=lambda: (None, noted)))
+    with pytest.raises(ClusterError, match=r"a worker has pandas 0\.1 \(here"):
+        list(run_chapters(choose_chapters(root, ["one"]), [{"k": 73}], engine=engine))

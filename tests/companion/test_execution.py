@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import nbformat
@@ -18,6 +19,7 @@ import pytest
 from companion.__main__ import main
 from companion.chapters import Chapter, ProjectError, choose_chapters
 from companion.execution import (
+    LocalKernels,
     Outcome,
     claims_of,
     executed_path,
@@ -29,7 +31,7 @@ from companion.execution import (
     stored_metadata,
 )
 from companion.ledger import ledger, status
-from companion.notebooks import Execution
+from companion.notebooks import Execution, in_words, workspace
 
 WAIT = "import time\ntime.sleep(30)"
 # Both chapters hold a kernel at the same time, or one of them times out.
@@ -245,16 +247,228 @@ def judged(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> P
     return root
 
 
-def test_the_ledger_s_verdict_follows_the_number_in_the_copy(judged: Path) -> None:
+def test_a_number_that_was_changed_in_a_copy_is_never_shown_and_is_measured_again(
+    judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = judged / "_build/executed/book/one.ipynb"
     good = copy.read_text()
-    assert good.count('"value": 1e-15') == 1
-    copy.write_text(good.replace('"value": 1e-15', '"value": 1e-11'))
-    assert [(claim.measured, claim.verdict) for claim in ledger(judged)] == [(1e-11, "failed")]
-    copy.write_text(good.replace('"control": 0.001', '"control": null'))
-    assert [(claim.control, claim.verdict) for claim in ledger(judged)] == [("not finite (does not flip)", "failed")]
-    copy.write_text(good)
     assert [claim.verdict for claim in ledger(judged)] == ["reproduced"]
+    assert good.count('"value": 1e-15') == 1
+    copy.write_text(good.replace('"value": 1e-15', '"value": 1e-16'))
+    assert ledger(judged) == []
+    monkeypatch.chdir(judged)
+    assert main(["status"]) == 0
+    assert "one: there is no executed copy, or it was changed after its execution" in capsys.readouterr().out
+    assert [entry.state for entry in status(judged)] == ["stale", "fresh"]
+    assert main(["run"]) == 0
+    assert "1 of 2 chapters executed, 0 failed" in capsys.readouterr().out
+    assert [claim.measured for claim in ledger(judged)] == [1e-15]
+
+
+def cut(copy: Path) -> None:
+    copy.write_bytes(copy.read_bytes()[:-100])
+
+
+def make_directory(copy: Path) -> None:
+    copy.unlink()
+    (copy / "inside").mkdir(parents=True)
+
+
+def break_link(copy: Path) -> None:
+    copy.unlink()
+    copy.symlink_to("nowhere")
+
+
+def write_bytes(content: bytes) -> Callable[[Path], None]:
+    return lambda copy: (copy.write_bytes(content), None)[1]
+
+
+def set_noted(value: object) -> Callable[[Path], None]:
+    """Something else than what an execution notes."""
+
+    def change(copy: Path) -> None:
+        content = json.loads(copy.read_text())
+        content["metadata"]["companion"] = value
+        copy.write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        make_directory,
+        break_link,
+        *map(write_bytes, [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"<<<<<<< HEAD\n{}\n=======\n", b"[" * 100_000]),
+        *map(set_noted, [None, 3, [], {}, {"seal": 3}, {"seal": "0", "files": 3}]),
+    ],
+)
+def test_a_copy_that_is_none_makes_no_command_stumble_and_is_made_anew(
+    untested: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+) -> None:
+    copy = executed_path(chapter(untested, "one"))
+    damage(copy)
+    monkeypatch.chdir(untested)
+    for command in (["status"], ["claims"], ["claims", "--json"], ["status", "--save-seconds"]):
+        assert main(command) == 0
+    assert state_of(chapter(untested, "one")) == "stale"
+    (outcome,) = run_chapters(choose_chapters(untested, []), engine=Recorder())
+    assert (outcome.executed, outcome.error, state_of(outcome.chapter)) == (True, None, "fresh")
+    capsys.readouterr()
+
+
+ENDS = {
+    "exit": ["import sys\nsys.exit(0)", "1"],
+    "exit-last": ["raise SystemExit"],
+    "quit": ["quit()", "1"],
+    "quit-last": ["quit()"],
+    "os-exit": ["import os\nos._exit(0)", "1"],
+    "os-exit-last": ["import os\nos._exit(0)"],
+    "ask-exit": ["get_ipython().ask_exit()"],
+    "counted": ["get_ipython().execution_count = 7", "1"],
+    "odd-output": ["display({'image/png': [1]}, raw=True)"],
+    "odd-record": ["display({'application/vnd.companion.measured+json': {'id': 3}}, raw=True)"],
+}
+
+
+def test_a_chapter_that_does_not_come_to_its_end_has_failed_and_its_neighbours_have_not(
+    tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    root = tiny.project(tmp_path, {name: {"code": code} for name, code in ENDS.items()} | {"good": {"code": ["1"]}})
+    skipped = root / "book/skipped.ipynb"
+    tiny.notebook(skipped, ["1"])
+    notebook = nbformat.read(skipped, as_version=4)
+    notebook.cells[-1].metadata["tags"] = ["skip-execution"]
+    nbformat.write(notebook, skipped)
+    chapters = [*choose_chapters(root, []), Chapter(root, Path("book/skipped.ipynb"))]
+    said = {outcome.chapter.name: (outcome.failed, outcome) for outcome in run_chapters(chapters, workers=2)}
+    assert [name for name, (failed, _) in said.items() if not failed] == ["good"]
+    assert "cell 'code-1' was not executed in its turn" in (said["exit"][1].error or "")
+    assert "cell 'code-0' was not executed in its turn" in (said["skipped"][1].error or "")
+    assert "the end was not reached" in (said["exit-last"][1].error or "")
+    assert "it cannot be executed: NotebookValidationError: [1] is not valid" in (said["odd-output"][1].error or "")
+    (problem,) = said["odd-record"][1].problems
+    assert problem == "a measurement is not as companion.measuring leaves it: {'id': 3}"
+
+
+ERRORS = [
+    MemoryError(),
+    OSError(28, "No space left on device"),
+    TypeError("odd"),
+    UnicodeEncodeError("utf-8", "a", 0, 1, "surrogates"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_goes_wrong_with_one_chapter_stays_there(
+    tmp_path: Path,
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    class Failing(Recorder):
+        def execute(self, chapter: Chapter, parameters: object, output: Path) -> Execution:
+            if chapter.name == "bad":
+                raise error
+            return super().execute(chapter, parameters, output)
+
+    monkeypatch.chdir(tiny.project(tmp_path, {"bad": {"code": ["1"] * 2}, "good": {"code": ["1"]}}))
+    monkeypatch.setattr("companion.execution.LocalKernels", lambda capacity: Failing())
+    assert main(["run"]) == 1
+    said = capsys.readouterr()
+    assert "2 of 2 chapters executed, 1 failed" in said.out
+    assert f"bad failed; see book/bad.ipynb\n  {in_words(error)}\n" in said.err
+
+
+def test_a_path_that_is_too_long_for_sockets_is_named(
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    (outcome,) = run_chapters(choose_chapters(single, []), force=True)
+    assert "set TMPDIR to a shorter one than" in (outcome.error or "")
+    assert not list(long.iterdir())
+    assert state_of(outcome.chapter) == "failed"
+    (outcome,) = run_chapters(choose_chapters(single, []), engine=Recorder())
+    assert state_of(outcome.chapter) == "fresh"
+
+
+def test_what_is_fresh_is_read_where_nothing_can_be_written(
+    untested: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "touch", "unlink", "replace"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("companion.execution.FileLock", refuse)
+    monkeypatch.chdir(untested)
+    assert [main([command]) for command in ("run", "status", "claims")] == [0, 0, 0]
+    assert "0 of 1 chapters executed, 0 failed" in capsys.readouterr().out
+    assert main(["status", "--save-seconds"]) == 2
+    assert "benchmarks/seconds.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_table_of_seconds_that_is_none_is_named_with_the_remedy(
+    untested: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(untested)
+    executed_path(chapter(untested, "one")).unlink()
+    table = untested / "benchmarks/seconds.json"
+    table.parent.mkdir()
+    for text in ("", "[]", '{"one": "long"}', "<<<<<<< HEAD"):
+        table.write_text(text)
+        assert main(["run"]) == 2
+        assert "benchmarks/seconds.json: no table of seconds" in capsys.readouterr().err
+    assert main(["status", "--save-seconds"]) == 0
+    assert json.loads(table.read_text()) == {}
+
+
+def test_kernels_that_are_started_after_the_end_of_the_run_end_at_once(
+    tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a reader interrupts a run while its kernel is being started."""
+    root = tiny.project(tmp_path, {"one": {"code": [WAIT]}})
+    engine, stop = LocalKernels(), Event()
+    stop.set()
+    engine.cancel()
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        run_chapter(chapter(root, "one"), engine=engine, stop=stop)
+    assert time.monotonic() - began < 15
+    assert not list((root / "_build").rglob("*.ipynb"))
+
+
+def test_temporary_directories_of_killed_runs_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kill = "import os, signal\nwith workspace() as w:\n    os.kill(os.getpid(), signal.SIGKILL)"
+    code = f"import tempfile\nfrom companion.notebooks import workspace\ntempfile.tempdir = {str(tmp_path)!r}\n{kill}"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "companion-kernel-of-mine").mkdir()
+    with workspace() as one, workspace() as two:
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "companion-kernel-of-mine",
+            *(name for path in (one, two) for name in (path.name, f"{path.name}.lock")),
+        }
+    assert [path.name for path in tmp_path.iterdir()] == ["companion-kernel-of-mine"]
+
+
+@pytest.fixture
+def untested(tmp_path: Path, tiny: SimpleNamespace) -> Path:
+    """A chapter with a copy that no kernel made."""
+    root: Path = tiny.project(tmp_path, {"one": {"code": ["1"]}})
+    (outcome,) = run_chapters(choose_chapters(root, []), engine=Recorder())
+    assert state_of(outcome.chapter) == "fresh"
+    return root
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The extension on a small project: what it puts into a page, and what it refuses."""
 
+import hashlib
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +15,10 @@ from nbformat import NotebookNode, v4
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from companion.chapters import Chapter, inputs_digest
+from companion.chapters import Chapter
+from companion.execution import sealed
 from companion.measuring import MEASURED_MIME
+from companion.notebooks import Execution
 from companion.sphinx_executed import rerun_box, show_executed
 from companion.tables import benchmark_markdown, list_table
 
@@ -52,16 +56,18 @@ def execute(root: Path) -> Path:
     bundle = {"text/plain": "judged", MEASURED_MIME: {"id": "D2-line", "value": 2.5e-16, "control": 0.5}}
     notebook.cells[2].outputs = [v4.new_output("display_data", data=bundle)]
     notebook.metadata["language_info"] = {"name": "python"}
-    notebook.metadata["companion"] |= {
-        "inputs": inputs_digest(Chapter(root, Path("book/one.ipynb"))),
-        "seconds": 1.5,
-        "executed_at": "2026-01-02T03:04:05+00:00",
-        "versions": {"python": "3.11.0"},
-        "machine": "a small machine",
-    }
+    digest = hashlib.sha256((root / "data.csv").read_bytes()).hexdigest()
+    execution = Execution(
+        error=None,
+        seconds=1.5,
+        executed_at="2026-01-02T03:04:05+00:00",
+        versions={"python": platform.python_version()},
+        machine="a small machine",
+        files={"data.csv": digest},
+    )
     copy = root / "_build/executed/book/one.ipynb"
     copy.parent.mkdir(parents=True)
-    nbformat.write(notebook, copy)
+    copy.write_bytes(sealed(notebook, Chapter(root, Path("book/one.ipynb")), {}, execution))
     return copy
 
 
@@ -73,6 +79,7 @@ def project(tmp_path: Path) -> Path:
     )
     (tmp_path / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     (tmp_path / "book/status.md").write_text("# Status\n\n```{status-table}\n```\n")
+    (tmp_path / "data.csv").write_text("1")
     nbformat.write(chapter_notebook(), tmp_path / "book/one.ipynb")
     execute(tmp_path)
     return tmp_path
@@ -123,7 +130,7 @@ def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> 
         assert text in intro
         assert text in chapter
     assert '<span class="verdict verdict-reproduced">reproduced</span>' in intro
-    for text in ("1.5", "2026-01-02 03:04 UTC", "python 3.11.0", "a small machine"):
+    for text in ("1.5", "2026-01-02 03:04 UTC", f"python {platform.python_version()}", "a small machine"):
         assert text in status
     assert outputs(project / "book/one.ipynb") == 0, "rendering must not touch the committed chapter"
 
@@ -142,8 +149,18 @@ def edit_code(root: Path) -> None:
     nbformat.write(notebook, root / "book/one.ipynb")
 
 
-def change_versions(root: Path) -> None:
-    (root / "constraints.txt").write_text("torch==0\n")
+def change_data(root: Path) -> None:
+    (root / "data.csv").write_text("2")
+
+
+def change_copy(root: Path) -> None:
+    copy = root / "_build/executed/book/one.ipynb"
+    copy.write_text(copy.read_text().replace("2.5e-16", "1.5e-16"))
+
+
+def cut_copy(root: Path) -> None:
+    copy = root / "_build/executed/book/one.ipynb"
+    copy.write_bytes(copy.read_bytes()[:500])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +168,9 @@ def change_versions(root: Path) -> None:
     [
         (lose_copy, r"book/one\.ipynb: it has no executed copy; `make book`"),
         (edit_code, r"book/one\.ipynb: code cell 'claim' differs from the executed copy; `make book`"),
-        (change_versions, r"book/one\.ipynb: its library, data or versions changed since the execution; `make book`"),
+        (change_data, r"book/one\.ipynb: data\.csv changed since the execution; `make book`"),
+        (change_copy, r"book/one\.ipynb: its executed copy was changed after its execution; `make book`"),
+        (cut_copy, r"book/one\.ipynb: its executed copy was changed after its execution; `make book`"),
     ],
 )
 def test_a_missing_or_stale_copy_is_refused(project: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -203,7 +222,12 @@ def test_a_claim_on_a_page_that_is_no_chapter_is_refused(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "verdict"),
-    [(lose_copy, "not measured"), (edit_code, "reproduced"), (change_versions, "reproduced")],
+    [
+        (lose_copy, "not measured"),
+        (edit_code, "reproduced"),
+        (change_data, "reproduced"),
+        (change_copy, "not measured"),
+    ],
 )
 def test_a_draft_shows_what_there_is(project: Path, damage: Callable[[Path], None], verdict: str) -> None:
     damage(project)
