@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
 from companion.cluster import ClusterError, connect
-from companion.execution import Outcome, parse_parameters, run_chapters, state_of
+from companion.execution import Outcome, run_chapters, state_of
 from companion.ledger import ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
+from companion.parameters import parse_parameters
 from companion.rendering import HTML, RenderingError, render, render_page
 from companion.sweeps import draw_figure, read_sweep, table_of, write_table
 from companion.tables import claims_table, status_table

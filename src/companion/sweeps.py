@@ -26,7 +26,8 @@ import yaml
 
 from companion.chapters import Chapter, ProjectError, choose_chapters
 from companion.claims import RELATIONS
-from companion.execution import Outcome, changed_parameters, check_parameters
+from companion.execution import Outcome
+from companion.parameters import changed_parameters, check_parameters
 
 # Pandas, seaborn and matplotlib take seconds to import: only a sweep that was executed does.
 if TYPE_CHECKING:

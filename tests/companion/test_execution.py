@@ -22,7 +22,6 @@ from companion.execution import (
     claims_of,
     executed_path,
     lock,
-    parse_parameters,
     run_chapter,
     run_chapters,
     state_of,
@@ -30,6 +29,7 @@ from companion.execution import (
 )
 from companion.ledger import ledger, status
 from companion.notebooks import Execution
+from companion.parameters import parse_parameters
 
 WAIT = "import time\ntime.sleep(30)"
 # Both chapters hold a kernel at the same time, or one of them times out.
