@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_command(root: Path, options: argparse.Namespace) -> int:
     """``run``: execute what is not fresh."""
     chapters = choose_chapters(root, options.chapters)
-    given = dict(_split(item) for item in options.parameters)
+    given = _given(options.parameters)
     parameters = [parse_parameters(chapter, given) if given else {} for chapter in chapters]
     outcomes = _run(chapters, parameters, options, force=options.force)
     for outcome in outcomes:
@@ -171,11 +171,17 @@ def _shown(root: Path, path: Path) -> str:
     return os.path.relpath(path) if Path.cwd().is_relative_to(root) else str(path)
 
 
-def _split(item: str) -> tuple[str, str]:
-    name, separator, text = item.partition("=")
-    if not (name and separator):
-        raise ProjectError(f"-p takes NAME=VALUE, not {item!r}")
-    return name, text
+def _given(items: Sequence[str]) -> dict[str, str]:
+    """Name → text of the options ``-p NAME=VALUE``."""
+    given: dict[str, str] = {}
+    for item in items:
+        name, separator, text = item.partition("=")
+        if not (name and separator):
+            raise ProjectError(f"-p takes NAME=VALUE, not {item!r}")
+        if name in given:
+            raise ProjectError(f"-p {name} is given twice: {given[name]!r} and {text!r}; keep one")
+        given[name] = text
+    return given
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,17 +17,16 @@ interrupts a sweep, the next run takes it up where it was.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from companion.chapters import Chapter, ProjectError, choose_chapters
 from companion.claims import RELATIONS
 from companion.execution import Outcome
 from companion.parameters import changed_parameters, check_parameters
+from companion.plain_yaml import read_yaml
 
 # Pandas, seaborn and matplotlib take seconds to import: only a sweep that was executed does.
 if TYPE_CHECKING:
@@ -69,13 +68,13 @@ def read_sweep(root: Path, file: Path) -> list[ParameterSet]:
             value of another type than the parameter's default, or nothing to execute.
     """
     try:
-        content = yaml.load(file.read_text(), _StrictLoader)
+        content = read_yaml(file.read_text(encoding="utf-8-sig"))
         sets = [chosen for name, entry in _mapping(content).items() for chosen in _sets(root, name, entry)]
     except OSError as error:
         raise ProjectError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProjectError(f"{file}: not YAML: {error}") from error
-    except ProjectError as error:
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (ProjectError, ValueError) as error:
         raise ProjectError(f"{file}: {error}") from error
     if not sets:
         raise ProjectError(f"{file}: it holds no parameter set")
@@ -139,20 +138,8 @@ def draw_figure(table: DataFrame, path: Path) -> Iterator[Path]:
     yield path
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not a value that is silently lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, refused if one of its keys is given twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _mapping(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, dict):
         raise ProjectError("must map chapters to parameters, as in `depth/lifting: {seeds: [10, 100]}`")
     return content
 

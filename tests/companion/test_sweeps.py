@@ -59,7 +59,15 @@ def test_a_set_that_comes_twice_is_executed_once(root: Path) -> None:
         ("part/one: {k: [1]}\npart/one: {k: [2]}", "'part/one' is given twice"),
         ("part/one: {k: [1], k: [2]}", "'k' is given twice"),
         ("- part/one", "must map chapters to parameters"),
-        ("3: {k: [1]}", "must map chapters to parameters"),
+        ("3: {k: [1]}", "a key must be a text, not 3; write it in quotes"),
+        ("part/one:\n  k: [1, 010]", "line 2: part/one: k: 010 is another number to other readers; write 10, or '010'"),
+        ("part/one: {name: [b, no]}", "part/one: name: no is no text to other readers; write"),
+        ("part/one: {k: &k [1]}\npart/two: {k: *k}", "part/one: k: anchors and aliases (k) are not read"),
+        ("part/one: [{<<: {k: 1}}]", "part/one: << is no text to other readers"),
+        ("part/one: {name: [!!str 3]}", "part/one: name: tags (!!str) are not read; write the plain value"),
+        ("part/one: {k: [1]}\n---\npart/two: {k: [2]}", "but found another document"),
+        ("part/one: {k: [yes]}", "yes is no text to other readers"),
+        ("part/one:\n\tk: [1]", "not YAML: line 2: while scanning for the next token found character '\\t'"),
         ("", "must map chapters to parameters"),
         ("{}", "it holds no parameter set"),
         ("part/one: []", "it holds no parameter set"),
@@ -71,7 +79,15 @@ def test_a_set_that_comes_twice_is_executed_once(root: Path) -> None:
         ("part/one: {seed: [1]}", "part/one has no parameter 'seed'; its parameters are: k, rate, name"),
         ("part/two: [{k: 1}, {k: many}]", "part/two: parameter k takes a value of type int like its default 2, not"),
         ("part/two: {k: [1, 2.0]}", "part/two: parameter k takes a value of type int like its default 2, not 2.0"),
-        ("part/two: {rate: [fast]}", "part/two: parameter rate: cannot read 'fast'"),
+        (
+            "part/two: {rate: [fast]}",
+            "part/two: parameter rate takes a value of type float like its default 0.001, not 'fast'",
+        ),
+        ("part/two: {rate: [nan]}", "not 'nan'; write .inf, -.inf or .nan"),
+        ("part/two: {k: [.nan]}", "part/two: parameter k takes a value of type int like its default 2, not nan"),
+        (f"part/two: {{rate: [{10**400}]}}", "parameter rate takes a float, and none is equal to 1000"),
+        (f"part/two: {{rate: [{2**53 + 1}]}}", f"takes a float, and none is equal to {2**53 + 1}"),
+        ("part/two: {rate: [1e999]}", "part/two: rate: 1e999 is too large for a float"),
         ("part/two: {rate: [true]}", "part/two: parameter rate takes a value of type float"),
     ],
 )
@@ -85,6 +101,15 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_anything_runs(
     said = capsys.readouterr().err
     assert said.startswith("companion: bad.yml: ")
     assert message in said
+
+
+def test_a_sweep_in_another_encoding_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    Path("bad.yml").write_bytes("part/one: {name: [\u00e4]}".encode("latin-1"))
+    assert main(["sweep", "bad.yml"]) == 2
+    assert "bad.yml: not UTF-8 (" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_refused(
