@@ -83,6 +83,26 @@ def _with_far_values(claim: Claim) -> str:
     return re.sub(r"\{glue:text\}`([^`:]+):?([^`]*)`", far, claim.declared.statement)
 
 
+def plain(text: str) -> str:
+    r"""A text as MyST that shows just this text, whatever it holds.
+
+    >>> print(plain("a*b* <i> $1"))
+    a\*b\* \<i\> \$1
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def code_span(text: str) -> str:
+    """A line of code in MyST, between more backticks than it holds in a row.
+
+    >>> code_span("x = 1"), code_span("`a`")
+    ('`x = 1`', '`` `a` ``')
+    """
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    padding = " " if "`" in text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
 def badge(verdict: str) -> str:
     """A verdict as a styled span.
 

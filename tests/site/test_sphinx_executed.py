@@ -1,5 +1,6 @@
 """The extension on a small project: what it puts into a page, and what it refuses."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,11 +11,15 @@ from typing import cast
 import nbformat
 import pytest
 from nbformat import NotebookNode, v4
+from papermill.cli import _resolve_type
+from papermill.cli import papermill as papermill_cli
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from companion.chapters import Chapter, inputs_digest
+from companion.__main__ import _parser
+from companion.chapters import Chapter, choose_chapters, inputs_digest
 from companion.measuring import MEASURED_MIME
+from companion.parameters import parse_parameters
 from companion.sphinx_executed import rerun_box, show_executed
 from companion.tables import benchmark_markdown, list_table
 
@@ -63,6 +68,17 @@ def execute(root: Path) -> Path:
     copy.parent.mkdir(parents=True)
     nbformat.write(notebook, copy)
     return copy
+
+
+def execute_again(root: Path) -> None:
+    """Make the copy fresh for the chapter as it is."""
+    copy = root / "_build/executed/book/one.ipynb"
+    notebook = nbformat.read(copy, as_version=4)
+    chapter = Chapter(root, Path("book/one.ipynb"))
+    for cell, committed in zip(notebook.cells, chapter.notebook.cells, strict=True):
+        cell.source = committed.source
+    notebook.metadata["companion"]["inputs"] = inputs_digest(chapter)
+    nbformat.write(notebook, copy)
 
 
 @pytest.fixture
@@ -218,6 +234,56 @@ def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
     assert "python -m companion run one -p seeds=4\n" in box
     assert "papermill book/one.ipynb rerun.ipynb -p seeds 4\n" in box
     assert '* - `name`\n  - `"relu"`\n  - an activation' in box
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'colour = "#0072B2"',
+        'text = "it\'s a=b; $HOME `x`"',
+        'digits = "010"',
+        'empty = ""',
+        'lines = "a\\nb"',
+        "rate: float = 1e-3",
+        "shift = -3",
+        "flag = True",
+        "limit = None",
+        "sizes = (1, 2); widths = [3]; k = 2",
+        "widths = [3]",
+        "",
+    ],
+)
+@pytest.mark.parametrize("name", ["one", "deep/two words", "ä&b"])
+def test_the_commands_in_the_rerun_box_are_accepted_and_mean_the_default(project: Path, name: str, source: str) -> None:
+    path = project / f"book/{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    notebook = chapter_notebook()
+    notebook.cells[1].source = source
+    nbformat.write(notebook, path)
+    toc = project / "_toc.yml"
+    toc.write_text(toc.read_text().replace("book/one", f"book/{name}"))
+    chapter = Chapter(project, Path(f"book/{name}.ipynb"))
+    ours, papermill, lab = rerun_box(chapter).split("```bash\n")[1].split("\n```")[0].splitlines()
+    options = _parser().parse_args(shlex.split(ours)[3:])
+    assert choose_chapters(project, options.chapters) == [chapter]
+    assert parse_parameters(chapter, dict(item.split("=", 1) for item in options.parameters)) == {}
+    shown = papermill_cli.make_context("papermill", shlex.split(papermill)[1:]).params
+    given = {key: _resolve_type(text) for key, text in shown["parameters"]} | dict(shown["parameters_raw"])
+    assert given == {key: chapter.parameters[key] for key in given}
+    assert len(given) == len(options.parameters) == (source not in ("", "widths = [3]", r'lines = "a\nb"'))
+    assert shlex.split(lab) == ["jupyter", "lab", f"book/{name}.ipynb"]
+
+
+def test_the_rerun_box_shows_defaults_and_comments_as_they_are(project: Path) -> None:
+    notebook = chapter_notebook()
+    notebook.cells[1].source = 'tick = "`"  # <b>a|b</b> *of* {raw}`x`\nrows = [\n    1,\n    2,\n]  # last'
+    nbformat.write(notebook, project / "book/one.ipynb")
+    execute_again(project)
+    done = render(project)
+    assert done.returncode == 0, done.stderr
+    html = (project / "_build/html/book/one.html").read_text()
+    for text in ("&lt;b&gt;a|b&lt;/b&gt; *of* {raw}`x`", "[1,</span>", '"`"', "<p>last</p>"):
+        assert text in html, text
 
 
 def test_a_cell_of_a_table_may_hold_a_bar_and_a_line_break() -> None:
