@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -14,8 +15,10 @@ import pytest
 from pandas import DataFrame, concat
 
 from companion.__main__ import main
+from companion.chapters import Chapter
 from companion.claims import VERDICTS
-from companion.sweeps import MARKERS, draw_figure, read_sweep, write_table
+from companion.execution import Outcome
+from companion.sweeps import MARKERS, ParameterSet, draw_figure, read_sweep, table_of, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -132,8 +135,8 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert set(counts.removeprefix("claims: ").split(", ")) == {"1 reproduced", "1 failed"}
     assert "part/one k=9 failed" in said.err
     assert "k=5" not in said.err
-    figure = Path("_build/sweeps/ks.svg").read_bytes()
-    with Path("_build/sweeps/ks.csv").open(newline="") as file:
+    figure = Path("_build/sweeps/ks.yml.svg").read_bytes()
+    with Path("_build/sweeps/ks.yml.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["parameters.k"] for row in rows] == ["2", "5", "9"]
     assert [row["verdict"] for row in rows] == ["reproduced", "failed", ""]
@@ -143,7 +146,7 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert all(Path(row["notebook"]).is_file() for row in rows)
     assert main(["sweep", "ks.yml"]) == 1
     assert "1 of 3 parameter sets executed" in capsys.readouterr().out
-    assert Path("_build/sweeps/ks.svg").read_bytes() == figure
+    assert Path("_build/sweeps/ks.yml.svg").read_bytes() == figure
     # The same copy serves a run with these parameters.
     assert main(["run", "part/one", "-p", "k=5"]) == 0
     assert "0 of 1 chapters executed, 0 failed" in capsys.readouterr().out
@@ -155,6 +158,132 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert main(["sweep", "ks.yml"]) == 0
     notebook.write_text(committed)
     assert "0 of 2 parameter sets executed\nclaims: 2 reproduced\n" in capsys.readouterr().out
+
+
+def test_sweeps_of_like_names_have_results_of_their_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("companion.__main__._run", lambda *arguments: [])
+    monkeypatch.setattr("companion.__main__.table_of", lambda *arguments: table([1], [0.5]))
+    files = [Path(name) for name in ("s.yml", "s.yaml", "s", "s.v1.yml", "s.v2.yml", "a/s.yml", "b/s.yml", "ä b.yml")]
+    files += [tmp_path / "s.yml", tmp_path / "x/s.yml", Path("a/../b/s.yml")]
+    places = []
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("part/one: {k: [2]}", encoding="utf-8")
+        assert main(["sweep", str(file)]) == 0
+        places.append(capsys.readouterr().out.splitlines()[-1])
+    assert all(Path(place).is_file() for place in places)
+    assert len(set(places)) == len(files) - 1
+    assert places[-1] == places[6] == "_build/sweeps/b/s.yml.csv"
+    monkeypatch.chdir(root / "a")
+    assert main(["sweep", "s.yml"]) == 0
+    assert Path(capsys.readouterr().out.splitlines()[-1]).resolve() == (root / places[5]).resolve()
+
+
+def test_a_figure_that_fails_leaves_table_and_exit_code(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("companion.__main__._run", lambda *arguments: [])
+    monkeypatch.setattr("companion.__main__.table_of", lambda *arguments: table([1, 2], [0.5, 0.6]))
+    Path("fails.yml").write_text("part/one: {k: [2]}", encoding="utf-8")
+    assert main(["sweep", "fails.yml"]) == 0
+    assert Path("_build/sweeps/fails.yml.svg").is_file()
+
+    def fail(*arguments: object) -> None:
+        raise OverflowError("int too large\nto convert")
+
+    monkeypatch.setattr("companion.sweeps._draw_panel", fail)
+    capsys.readouterr()
+    assert main(["sweep", "fails.yml"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "companion: no figure: int too large to convert\n"
+    assert said.out.splitlines()[-1] == "_build/sweeps/fails.yml.csv"
+    assert not Path("_build/sweeps/fails.yml.svg").exists(), "the figure of an earlier run is not that of the table"
+    assert not list(Path("_build/sweeps").glob(".*"))
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("values", "measured", "bound"),
+    [
+        ([1.0, 2.0, math.nan], [1.0, 2.0, 3.0], 1.0),
+        ([1.0, math.inf, -math.inf], [1.0, 2.0, 3.0], 1.0),
+        ([1, 2, HUGE], [1.0, 2.0, 3.0], 1.0),
+        ([1, 2, 3], [1, 2, HUGE], 1.0),
+        ([1, 2, 3], [1, 2, -HUGE], 1.0),
+        ([1, 2, 3], [1, 2, 3], HUGE),
+        ([0, 1, 1000], [0, 1, 1e6], 1.0),
+        ([-5, 1, 1000], [-3, 1, 1e6], 1.0),
+        (["x" * 500, "x" * 499 + "y", ""], [1, 2, 3], 1.0),
+        (["$\\frac$", "$", "a\nb"], [1, 2, 3], 1.0),
+        ([None, True, {"a": [1]}], [1, 2, 3], 1.0),
+    ],
+)
+def test_odd_numbers_and_texts_are_drawn(
+    tmp_path: Path, values: list[object], measured: list[float | None], bound: float
+) -> None:
+    odd = table(values, measured).assign(bound=bound)
+    (path,) = draw_figure(odd.astype(object), tmp_path / "figure.svg")
+    assert "D1-one (part/one)" in texts(path)
+
+
+def test_of_many_claims_the_first_are_drawn_and_the_figure_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("companion.sweeps.SHOWN", 2)
+    many = concat([table([1, 2], [0.1, 0.2]).assign(claim=f"D1-{i}") for i in range(300)])
+    (path,) = draw_figure(many, tmp_path / "figure.svg")
+    shown = texts(path)
+    assert "The first 2 of 300 claims; all are in the table" in shown
+    assert [text for text in shown if text.startswith("D1-")] == ["D1-0 (part/one)", "D1-1 (part/one)"]
+
+
+def test_a_value_that_is_nothing_or_no_number_has_its_name_in_the_table(root: Path) -> None:
+    chapter = Chapter(root, Path("book/part/two.ipynb"))
+    outcome = Outcome(chapter, {}, False, None, 1.0, (), root / "copy.ipynb", ())
+    values = {"a": None, "b": math.nan, "c": HUGE, "d": ""}
+    rows = table_of([ParameterSet(chapter, values, {})], [outcome])
+    path = write_table(rows, root / "_build/named.csv")
+    with path.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[f"parameters.{name}"] for name in values] == ["null", ".nan", str(HUGE), ""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", ""], "argument FILE: must not be empty ('')"),
+        (["sweep", "s.yml", "--scheduler", ""], "argument --scheduler: must not be empty"),
+        (["run", "--scheduler", " "], "argument --scheduler: must not be empty (' ')"),
+        (["build", "--scheduler="], "argument --scheduler: must not be empty"),
+        (["run", ""], "argument CHAPTER: must not be empty"),
+        (["run", "part/one", ""], "argument CHAPTER: must not be empty"),
+        (["page", ""], "argument PAGE: must not be empty"),
+        (["new", ""], "argument PART/NAME: must not be empty"),
+        (["new", "a/b", "--title", ""], "argument --title: must not be empty"),
+        *[
+            (["run", "--workers", text], f"argument --workers: must be a positive integer, not {text!r}")
+            for text in ("0", "-1", " 2 ", "²", "٣", "010", "1e3", "1_0", "", "9" * 5000)
+        ],
+    ],
+)
+def test_an_unset_variable_or_a_number_of_another_kind_is_refused_by_option(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def table(values: list[object], measured: list[float | None], verdict: str = "reproduced") -> DataFrame:
