@@ -1,6 +1,8 @@
 """environment.yml and pyproject.toml name the same dependencies, and constraints.txt pins each of them."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -29,6 +31,21 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {normal(line.split("==")[0]) for line in lines if "==" in line}
     assert {normal(re.split(r"[<>=\[;]", entry)[0]) for entry in DECLARED} <= pinned
     assert all("==" in line or line.startswith("#") for line in lines)
+
+
+def test_every_checkout_has_the_same_bytes(tmp_path: Path) -> None:
+    """With carriage returns a script does not start; in the data and the executed code they are other bytes."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    for name in (".gitattributes", "data/.gitattributes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    files = [".ci/run", "Makefile", "src/companion/files.py", "book/intro.md", "data/iris.csv", "data/x.bz2", "a.woff"]
+    command = ["git", "-C", str(tmp_path), "check-attr", "text", "eol", "--", *files]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    found = {tuple(line.split(": ")[:2]): line.split(": ")[2] for line in said.splitlines()}
+    assert {name: found[name, "eol"] for name in files[:4]} == dict.fromkeys(files[:4], "lf")
+    assert {found[name, "text"] for name in files[:4]} == {"auto"}
+    assert {found[name, "text"] for name in files[4:]} == {"unset"}
 
 
 def normal(name: str) -> str:
