@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -30,16 +32,34 @@ from companion.tables import claims_table, status_table
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when a chapter or the rendering fails, 2 for a refusal."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no ≤ or ä shows their codes.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status_code: int = options.command(find_root(), options)
-        return status_code
+        return _main(arguments)
     except (ProjectError, RenderingError, ClusterError) as error:
         print(f"companion: {error}", file=sys.stderr)
         return 2 if isinstance(error, ProjectError) else 1
+    except BrokenPipeError:
+        # Who reads has enough, as `head`; the interpreter must not flush into the closed pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f"companion: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("companion: interrupted; the last good copies are as they were", file=sys.stderr)
         return 130
+
+
+def _main(arguments: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        status_code: int = options.command(find_root(), options)
+        return status_code
+    finally:
+        sys.stdout.flush()  # here, where a closed pipe is expected
 
 
 def run_command(root: Path, options: argparse.Namespace) -> int:
@@ -91,7 +111,7 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
     claims = ledger(root)
     records = [claim.as_json() for claim in claims]
-    print(json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False) if options.json else claims_table(claims))
+    print(json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims))
     return 0
 
 
