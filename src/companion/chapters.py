@@ -144,10 +144,7 @@ def find_chapters(root: Path) -> list[Chapter]:
         ProjectError: when ``_toc.yml`` cannot be used, or one of its entries has no file in the project or comes twice.
     """
     try:
-        content = read_yaml((root / "_toc.yml").read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or "root" not in content:
-            raise ValueError("must be a mapping, with the key root")
-        paths = [_page(root, entry) for entry in _entries(content)]
+        paths = [_page(root, item["file"]) for item in toc_items((root / "_toc.yml").read_text(encoding="utf-8"))]
         _require_once(paths)
     except UnicodeDecodeError as error:
         raise ProjectError(f"_toc.yml: not UTF-8 ({error.reason}); save it as UTF-8") from error
@@ -156,6 +153,22 @@ def find_chapters(root: Path) -> list[Chapter]:
     except ValueError as error:
         raise ProjectError(f"_toc.yml: {error}") from error
     return [Chapter(root, path) for path in paths if path.suffix == ".ipynb"]
+
+
+def toc_items(toc: str) -> list[dict[str, Any]]:
+    """What lists a page in a table of contents, depth first, with the page's path as ``file``.
+
+    Raises:
+        ValueError: in one sentence, with the key that cannot be used.
+
+    Example:
+        >>> toc_items("{root: intro, chapters: [{file: a, title: A}]}")
+        [{'file': 'intro'}, {'file': 'a', 'title': 'A'}]
+    """
+    content = read_yaml(toc)
+    if not isinstance(content, dict) or "root" not in content:
+        raise ValueError("must be a mapping, with the key root")
+    return [{"file": _path("root", content["root"])}, *_items(content)]
 
 
 def choose_chapters(root: Path, names: Iterable[str]) -> list[Chapter]:
@@ -200,16 +213,23 @@ def _choose(chapters: list[Chapter], name: str) -> Chapter:
     raise ProjectError(f"{problem} chapter {name!r}; the chapters are: {known}")
 
 
-def _entries(node: Any) -> Iterator[str]:
-    """Every file of a table of contents, depth first."""
-    for item in node if isinstance(node, list) else ():
-        yield from _entries(item)
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if key == "glob":
-            raise ValueError(f"glob: {value}: patterns are not read; list each file, in the order of the book")
-        if key in {"root", "file"} and not (isinstance(value, str) and value):
-            raise ValueError(f"{key}: must be the path of a page, not {value!r}")
-        yield from [value] if key in {"root", "file"} else _entries(value)
+def _items(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _items(item)
+    elif isinstance(node, dict):
+        if "glob" in node:
+            raise ValueError(f"glob: {node['glob']}: patterns are not read; list each file, in the order of the book")
+        if "file" in node:
+            yield {**node, "file": _path("file", node["file"])}
+        for value in node.values():
+            yield from _items(value)
+
+
+def _path(key: str, value: Any) -> str:
+    if not (isinstance(value, str) and value):
+        raise ValueError(f"{key}: must be the path of a page, not {value!r}")
+    return value
 
 
 def _page(root: Path, entry: str) -> Path:

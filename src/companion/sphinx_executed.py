@@ -197,7 +197,10 @@ class ClaimsTable(SphinxDirective):
 
     def run(self) -> list[Any]:
         """Make the table from the executed copies as they are now."""
-        return self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
+        table = self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
+        if any(list(node.findall(nodes.raw)) for node in table):
+            raise self.error("a claim's statement holds HTML; write it in Markdown")
+        return table
 
 
 class StatusTable(SphinxDirective):
@@ -217,8 +220,15 @@ class BenchmarkTables(SphinxDirective):
         files = sorted(Path(self.env.srcdir, "benchmarks", "results").glob("*.json"))
         for path in files:
             self.env.note_dependency(str(path))
-        sections = [benchmark_markdown(json.loads(path.read_text())) for path in files]
+        sections = [_benchmark(path) for path in files]
         return self.parse_text_to_nodes("\n".join(sections), allow_section_headings=True)
+
+
+def _benchmark(path: Path) -> str:
+    try:
+        return benchmark_markdown(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExtensionError(f"{path}: not what `make benchmark` writes ({error!r}); run it again") from error
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -18,10 +18,11 @@ from sphinx.errors import ExtensionError
 
 from companion.__main__ import _parser
 from companion.chapters import Chapter, choose_chapters, inputs_digest
+from companion.ledger import Status
 from companion.measuring import MEASURED_MIME
 from companion.parameters import parse_parameters
 from companion.sphinx_executed import rerun_box, show_executed
-from companion.tables import benchmark_markdown, list_table
+from companion.tables import benchmark_markdown, environments_markdown, list_table
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
 PROSE = """# One chapter
@@ -210,6 +211,27 @@ def test_a_claim_that_is_not_as_declared_fails_the_build(project: Path, old: str
     assert message in done.stderr
 
 
+def test_html_that_a_substitution_makes_is_refused_in_the_box_and_in_the_table(project: Path) -> None:
+    prose(project, "Equal where", '{{ "<" ~ "b>" }}')
+    done = render(project, 'myst_enable_extensions.append("substitution")\n')
+    assert done.returncode != 0
+    assert "a claim's statement holds HTML" in done.stderr
+    (project / "book/intro.md").write_text("# Intro", encoding="utf-8")
+    done = render(project, 'myst_enable_extensions.append("substitution")\n')
+    assert done.returncode != 0
+    assert "claim D2-line holds HTML" in done.stderr
+
+
+def test_a_benchmark_file_that_is_none_is_named(project: Path) -> None:
+    (project / "benchmarks/results").mkdir(parents=True)
+    (project / "book/status.md").write_text("# Status\n\n```{benchmark-tables}\n```\n", encoding="utf-8")
+    for content in ("", "[]", "{}", '{"title": "T", "machine": {}, "rows": [1]}'):
+        (project / "benchmarks/results/x.json").write_text(content, encoding="utf-8")
+        done = render(project)
+        assert done.returncode != 0
+        assert "benchmarks/results/x.json: not what `make benchmark` writes" in done.stderr, content
+
+
 def test_a_claim_on_a_page_that_is_no_chapter_is_refused(project: Path) -> None:
     (project / "book/status.md").write_text(f"# Status\n\n{PROSE.partition('.')[2]}")
     done = render(project)
@@ -288,6 +310,21 @@ def test_the_rerun_box_shows_defaults_and_comments_as_they_are(project: Path) ->
 
 def test_a_cell_of_a_table_may_hold_a_bar_and_a_line_break() -> None:
     assert "* - $|x|$ and more" in list_table(["a"], [["$|x|$\nand more"]], "plain")
+
+
+def test_machines_and_versions_are_shown_as_they_are_whatever_they_hold() -> None:
+    odd = "<script>alert(1)</script> | {raw}`x` $y$ *z*\nnext"
+    status = Status("one", "book/one.ipynb", "fresh", (), 1.0, "2026-01-02T03:04:05+00:00", {"python": odd}, odd)
+    row = {
+        "case": "one", "facts": {}, "seconds": {"ours": 1.0, odd: 1.0}, "ratios": {odd: 1.0}, "spread": {odd: [1, 1]},
+        "best_peer": odd, "goal": None, "met": None,
+    }  # fmt: skip
+    for text in (
+        environments_markdown([status]),
+        benchmark_markdown({"title": "T", "machine": {"a": odd}, "rows": [row]}),
+    ):
+        assert "<script>" not in text
+        assert r"\<script\>alert\(1\)\<\/script\> \| \{raw\}\`x\` \$y\$ \*z\* next" in text
 
 
 def test_a_table_without_rows_says_so() -> None:
