@@ -48,5 +48,35 @@ def test_every_checkout_has_the_same_bytes(tmp_path: Path) -> None:
     assert {found[name, "text"] for name in files[4:]} == {"unset"}
 
 
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_bytes()) for path in (ROOT / ".github/workflows").glob("*.yml")}
+
+
+def test_only_what_runs_nothing_of_the_repository_may_publish() -> None:
+    writing = {
+        (workflow, job)
+        for workflow, content in WORKFLOWS.items()
+        for job, entry in content["jobs"].items()
+        if "write" in {*content["permissions"].values(), *entry.get("permissions", {}).values()}
+    }
+    assert writing == {("publish", "deploy")}
+    assert not any("run" in step for step in WORKFLOWS["publish"]["jobs"]["deploy"]["steps"])
+
+
+def test_what_is_published_has_passed_the_tests() -> None:
+    jobs = WORKFLOWS["publish"]["jobs"]
+    assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
+    assert (jobs["build"]["needs"], jobs["deploy"]["needs"]) == ("test", "build")
+    assert "workflow_call" in WORKFLOWS["test"][True]  # YAML 1.1 takes the key `on` for a boolean
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    steps = [
+        step for content in WORKFLOWS.values() for job in content["jobs"].values() for step in job.get("steps", [])
+    ]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
