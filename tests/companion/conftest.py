@@ -62,7 +62,7 @@ def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).write_text(text, encoding="utf-8")
     for name, arguments in chapters.items():
         write_notebook(root / "book" / f"{name}.ipynb", **arguments)
     return root

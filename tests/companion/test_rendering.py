@@ -71,7 +71,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
             },
         },
     )
-    (root / "_config.yml").write_text(CONFIG)
+    (root / "_config.yml").write_text(CONFIG, encoding="utf-8")
     (root / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -86,7 +86,7 @@ def test_glued_values_are_shown_in_every_format(book: Path) -> None:
 
 
 def page(book: Path, name: str) -> str:
-    return (book / "_build/html/book" / f"{name}.html").read_text().replace("’", "'")
+    return (book / "_build/html/book" / f"{name}.html").read_text(encoding="utf-8").replace("’", "'")
 
 
 def test_the_claim_box_stands_where_the_prose_declares_it(book: Path) -> None:
@@ -283,14 +283,16 @@ def test_a_failed_rendering_leaves_the_last_good_pages_and_says_what_is_wrong(
     book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(book)
-    intro = (book / "book/intro.md").read_text()
+    intro = (book / "book/intro.md").read_text(encoding="utf-8")
     before = (book / "_build/html/book/intro.html").read_bytes()
     (book / "book/intro.md").write_text("# Intro\n\n{glue:text}`nowhere`")
     assert main(["build"]) == 1
     assert "No key 'nowhere' found" in capsys.readouterr().err
     assert (book / "_build/html/book/intro.html").read_bytes() == before
-    assert json.loads((book / STAMP).read_text())["inputs"] != rendering_digest(book)  # so the next build tries again
-    (book / "book/intro.md").write_text(intro)
+    assert json.loads((book / STAMP).read_text(encoding="utf-8"))["inputs"] != rendering_digest(
+        book
+    )  # so the next build tries again
+    (book / "book/intro.md").write_text(intro, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ def test_a_claim_that_no_page_can_show_fails_the_rendering(
     book: Path, tiny: SimpleNamespace, changes: dict[str, str], message: str
 ) -> None:
     notebook = book / "book/one.ipynb"
-    committed = notebook.read_text()
+    committed = notebook.read_text(encoding="utf-8")
     tiny.notebook(
         notebook, [tiny.claim("D1-one", "1.5e-15"), GLUED], prose=PROSE, boxes=[tiny.box("D1-one", **changes)]
     )
@@ -313,7 +315,7 @@ def test_a_claim_that_no_page_can_show_fails_the_rendering(
         with pytest.raises((RenderingError, ProjectError), match=message):
             render(book)
     finally:
-        notebook.write_text(committed)
+        notebook.write_text(committed, encoding="utf-8")
     assert "alert(1)" not in page(book, "one")
 
 

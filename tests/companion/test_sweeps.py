@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
 
 def sets(root: Path, text: str) -> list[tuple[str, dict[str, object], dict[str, object]]]:
     file = root / "sweep.yml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return [(chosen.chapter.name, dict(chosen.values), dict(chosen.parameters)) for chosen in read_sweep(root, file)]
 
 
@@ -99,7 +99,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.chdir(root)
     monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
-    Path("bad.yml").write_text(text)
+    Path("bad.yml").write_text(text, encoding="utf-8")
     assert main(["sweep", "bad.yml"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("companion: bad.yml: ")
@@ -127,7 +127,7 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(root)
-    Path("ks.yml").write_text("part/one: {k: [2, 5, 9]}")
+    Path("ks.yml").write_text("part/one: {k: [2, 5, 9]}", encoding="utf-8")
     assert main(["sweep", "ks.yml"]) == 1
     said = capsys.readouterr()
     assert "3 of 3 parameter sets executed\n" in said.out
@@ -136,7 +136,7 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert "part/one k=9 failed" in said.err
     assert "k=5" not in said.err
     figure = Path("_build/sweeps/ks.yml.svg").read_bytes()
-    with Path("_build/sweeps/ks.yml.csv").open(newline="") as file:
+    with Path("_build/sweeps/ks.yml.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["parameters.k"] for row in rows] == ["2", "5", "9"]
     assert [row["verdict"] for row in rows] == ["reproduced", "failed", ""]
@@ -152,11 +152,11 @@ def test_a_sweep_collects_its_claims_and_is_taken_up_where_it_was(
     assert "0 of 1 chapters executed, 0 failed" in capsys.readouterr().out
     # The verdict in the table is that of the present declaration.
     notebook = Path("book/part/one.ipynb")
-    committed = notebook.read_text()
-    notebook.write_text(committed.replace("<= 1e-12", "<= 1e-10"))
-    Path("ks.yml").write_text("part/one: {k: [2, 5]}")
+    committed = notebook.read_text(encoding="utf-8")
+    notebook.write_text(committed.replace("<= 1e-12", "<= 1e-10"), encoding="utf-8")
+    Path("ks.yml").write_text("part/one: {k: [2, 5]}", encoding="utf-8")
     assert main(["sweep", "ks.yml"]) == 0
-    notebook.write_text(committed)
+    notebook.write_text(committed, encoding="utf-8")
     assert "0 of 2 parameter sets executed\nclaims: 2 reproduced\n" in capsys.readouterr().out
 
 
@@ -332,7 +332,7 @@ def test_every_verdict_has_a_shape_of_its_own() -> None:
 
 def test_counts_stay_counts_where_some_rows_have_none(tmp_path: Path) -> None:
     path = write_table(table([1, 2], [3, None]), tmp_path / "deep/table.csv")
-    assert path.read_text().splitlines()[1:] == [
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == [
         "part/one,D1-one,<=,1.0,reproduced,1,1,3",
         "part/one,D1-one,<=,1.0,reproduced,2,1,",
     ]
@@ -351,6 +351,6 @@ def test_there_is_no_figure_when_nothing_varies_or_nothing_was_claimed(tmp_path:
 
 
 def test_the_book_s_example_fits_its_chapters(tmp_path: Path) -> None:
-    page = (PROJECT / "book/appendix/cluster.md").read_text()
-    (tmp_path / "sweep.yml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    page = (PROJECT / "book/appendix/cluster.md").read_text(encoding="utf-8")
+    (tmp_path / "sweep.yml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     assert len(read_sweep(PROJECT, tmp_path / "sweep.yml")) == 8

@@ -105,7 +105,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 
 
 def render(root: Path, conf: str = "") -> subprocess.CompletedProcess[str]:
-    (root / "conf.py").write_text(CONF + conf)
+    (root / "conf.py").write_text(CONF + conf, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", ".", "_build/html"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
@@ -115,7 +115,7 @@ def read_chapter(root: Path, *, draft: bool = False) -> NotebookNode:
     path = root / "book/one.ipynb"
     env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
     app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft)))
-    source = [path.read_text()]
+    source = [path.read_text(encoding="utf-8")]
     show_executed(app, "book/one", source)
     return nbformat.reads(source[0], as_version=4)
 
@@ -127,7 +127,7 @@ def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> 
     done = render(project)
     assert done.returncode == 0, done.stderr
     chapter, intro, status = (
-        (project / f"_build/html/book/{name}.html").read_text() for name in ("one", "intro", "status")
+        (project / f"_build/html/book/{name}.html").read_text(encoding="utf-8") for name in ("one", "intro", "status")
     )
     assert "More prose" in chapter
     assert chapter.count('id="claim-D2-line"') == 1
@@ -248,7 +248,9 @@ def test_a_draft_shows_what_there_is(project: Path, damage: Callable[[Path], Non
     assert "Rerun this chapter" in read_chapter(project, draft=True).cells[-1].source
     done = render(project, "companion_draft = True\n")
     assert done.returncode == 0, done.stderr
-    assert f'aria-label="Claim D2-line, {verdict}"' in (project / "_build/html/book/one.html").read_text()
+    assert f'aria-label="Claim D2-line, {verdict}"' in (project / "_build/html/book/one.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
@@ -283,7 +285,7 @@ def test_the_commands_in_the_rerun_box_are_accepted_and_mean_the_default(project
     notebook.cells[1].source = source
     nbformat.write(notebook, path)
     toc = project / "_toc.yml"
-    toc.write_text(toc.read_text().replace("book/one", f"book/{name}"))
+    toc.write_text(toc.read_text(encoding="utf-8").replace("book/one", f"book/{name}"))
     chapter = Chapter(project, Path(f"book/{name}.ipynb"))
     ours, papermill, lab = rerun_box(chapter).split("```bash\n")[1].split("\n```")[0].splitlines()
     options = _parser().parse_args(shlex.split(ours)[3:])
@@ -303,7 +305,7 @@ def test_the_rerun_box_shows_defaults_and_comments_as_they_are(project: Path) ->
     execute_again(project)
     done = render(project)
     assert done.returncode == 0, done.stderr
-    html = (project / "_build/html/book/one.html").read_text()
+    html = (project / "_build/html/book/one.html").read_text(encoding="utf-8")
     for text in ("&lt;b&gt;a|b&lt;/b&gt; *of* {raw}`x`", "[1,</span>", '"`"', "<p>last</p>"):
         assert text in html, text
 
