@@ -145,7 +145,7 @@ def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return platform.processor() or platform.machine()
-    lines = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+    lines = dict(line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines() if ":" in line)
     details = {key.strip(): value.strip() for key, value in lines.items()}
     numbers = [f"{key} {details[key]}" for key in ("cpu family", "model", "stepping") if key in details]
     return ", ".join([details.get("model name", platform.machine()), *numbers])
@@ -161,7 +161,7 @@ def report(name: str, title: str, rows: Sequence[Comparison]) -> None:
     RESULTS.mkdir(exist_ok=True)
     extended = [{**asdict(row), "best_peer": row.best_peer, "met": row.met} for row in rows]
     content = {"title": title, "machine": description, "rows": extended}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _line(row: Comparison) -> str:

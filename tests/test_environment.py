@@ -1,19 +1,21 @@
 """environment.yml and pyproject.toml name the same dependencies, and constraints.txt pins each of them."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DECLARED = PROJECT["dependencies"] + EXTRAS["test"]
 
 
 def test_conda_users_get_the_same_dependencies() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (pip,) = [entry["pip"] for entry in environment if isinstance(entry, dict)]
     assert [entry for entry in pip if not entry.startswith("--")] == DECLARED
     assert f"python{PROJECT['requires-python']}" in environment
@@ -25,10 +27,55 @@ def test_the_tests_have_what_the_other_extras_bring() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {normal(line.split("==")[0]) for line in lines if "==" in line}
     assert {normal(re.split(r"[<>=\[;]", entry)[0]) for entry in DECLARED} <= pinned
     assert all("==" in line or line.startswith("#") for line in lines)
+
+
+def test_every_checkout_has_the_same_bytes(tmp_path: Path) -> None:
+    """With carriage returns a script does not start; in the data and the executed code they are other bytes."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    for name in (".gitattributes", "data/.gitattributes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    files = [".ci/run", "Makefile", "src/companion/files.py", "book/intro.md", "data/iris.csv", "data/x.bz2", "a.woff"]
+    command = ["git", "-C", str(tmp_path), "check-attr", "text", "eol", "--", *files]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    found = {tuple(line.split(": ")[:2]): line.split(": ")[2] for line in said.splitlines()}
+    assert {name: found[name, "eol"] for name in files[:4]} == dict.fromkeys(files[:4], "lf")
+    assert {found[name, "text"] for name in files[:4]} == {"auto"}
+    assert {found[name, "text"] for name in files[4:]} == {"unset"}
+
+
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_bytes()) for path in (ROOT / ".github/workflows").glob("*.yml")}
+
+
+def test_only_what_runs_nothing_of_the_repository_may_publish() -> None:
+    writing = {
+        (workflow, job)
+        for workflow, content in WORKFLOWS.items()
+        for job, entry in content["jobs"].items()
+        if "write" in {*content["permissions"].values(), *entry.get("permissions", {}).values()}
+    }
+    assert writing == {("publish", "deploy")}
+    assert not any("run" in step for step in WORKFLOWS["publish"]["jobs"]["deploy"]["steps"])
+
+
+def test_what_is_published_has_passed_the_tests() -> None:
+    jobs = WORKFLOWS["publish"]["jobs"]
+    assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
+    assert (jobs["build"]["needs"], jobs["deploy"]["needs"]) == ("test", "build")
+    assert "workflow_call" in WORKFLOWS["test"][True]  # YAML 1.1 takes the key `on` for a boolean
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    steps = [
+        step for content in WORKFLOWS.values() for job in content["jobs"].values() for step in job.get("steps", [])
+    ]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
 
 
 def normal(name: str) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import re
+import signal
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,33 +20,52 @@ from tqdm import tqdm
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
 from companion.cluster import ClusterError, connect
-from companion.execution import Outcome, parse_parameters, run_chapters, state_of
+from companion.execution import Outcome, run_chapters, state_of
 from companion.ledger import ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
+from companion.parameters import parse_parameters
 from companion.rendering import HTML, RenderingError, render, render_page
-from companion.sweeps import draw_figure, read_sweep, table_of, write_table
+from companion.sweeps import draw_figure, read_sweep, results_path, table_of, write_table
 from companion.tables import claims_table, status_table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when a chapter or the rendering fails, 2 for a refusal."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no ≤ or ä shows their codes.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status_code: int = options.command(find_root(), options)
-        return status_code
+        return _main(arguments)
     except (ProjectError, RenderingError, ClusterError) as error:
         print(f"companion: {error}", file=sys.stderr)
         return 2 if isinstance(error, ProjectError) else 1
+    except BrokenPipeError:
+        # Who reads has enough, as `head`; the interpreter must not flush into the closed pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f"companion: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("companion: interrupted; the last good copies are as they were", file=sys.stderr)
         return 130
 
 
+def _main(arguments: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        status_code: int = options.command(find_root(), options)
+        return status_code
+    finally:
+        sys.stdout.flush()  # here, where a closed pipe is expected
+
+
 def run_command(root: Path, options: argparse.Namespace) -> int:
     """``run``: execute what is not fresh."""
     chapters = choose_chapters(root, options.chapters)
-    given = dict(_split(item) for item in options.parameters)
+    given = _given(options.parameters)
     parameters = [parse_parameters(chapter, given) if given else {} for chapter in chapters]
     outcomes = _run(chapters, parameters, options, force=options.force)
     for outcome in outcomes:
@@ -57,8 +80,13 @@ def sweep_command(root: Path, options: argparse.Namespace) -> int:
     sets = read_sweep(root, file)
     outcomes = _run([chosen.chapter for chosen in sets], [chosen.parameters for chosen in sets], options)
     rows = table_of(sets, outcomes)
-    target = root / "_build" / "sweeps" / file.stem
-    written = [write_table(rows, target.with_suffix(".csv")), *draw_figure(rows, target.with_suffix(".svg"))]
+    target = results_path(root, file)
+    written = [write_table(rows, target.with_name(f"{target.name}.csv"))]
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            written += draw_figure(rows, target.with_name(f"{target.name}.svg"))
+    except Exception as error:  # whatever a plotting library makes of odd numbers: the results are in the table
+        print(f"companion: no figure: {' '.join(str(error).split())}", file=sys.stderr)
     print(f"{sum(outcome.executed for outcome in outcomes)} of {len(sets)} parameter sets executed")
     print(f"claims: {_counts(outcomes)}")
     print("\n".join(_shown(root, path) for path in written))
@@ -83,7 +111,7 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
     claims = ledger(root)
     records = [claim.as_json() for claim in claims]
-    print(json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False) if options.json else claims_table(claims))
+    print(json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims))
     return 0
 
 
@@ -170,18 +198,30 @@ def _shown(root: Path, path: Path) -> str:
     return os.path.relpath(path) if Path.cwd().is_relative_to(root) else str(path)
 
 
-def _split(item: str) -> tuple[str, str]:
-    name, separator, text = item.partition("=")
-    if not (name and separator):
-        raise ProjectError(f"-p takes NAME=VALUE, not {item!r}")
-    return name, text
+def _given(items: Sequence[str]) -> dict[str, str]:
+    """Name → text of the options ``-p NAME=VALUE``."""
+    given: dict[str, str] = {}
+    for item in items:
+        name, separator, text = item.partition("=")
+        if not (name and separator):
+            raise ProjectError(f"-p takes NAME=VALUE, not {item!r}")
+        if name in given:
+            raise ProjectError(f"-p {name} is given twice: {given[name]!r} and {text!r}; keep one")
+        given[name] = text
+    return given
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m companion", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute the chapters that are not fresh")
-    run.add_argument("chapters", nargs="*", metavar="CHAPTER", help="path below book/ without suffix, or its last part")
+    run.add_argument(
+        "chapters",
+        nargs="*",
+        type=_not_empty,
+        metavar="CHAPTER",
+        help="path below book/ without suffix, or its last part",
+    )
     run.add_argument(
         "-p",
         dest="parameters",
@@ -192,7 +232,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--force", action="store_true", help="execute fresh chapters too")
     sweep = commands.add_parser("sweep", help="execute chapters with many parameter sets, and collect their claims")
-    sweep.add_argument("file", metavar="FILE", help="YAML: for each chapter a grid or a list of parameter sets")
+    sweep.add_argument(
+        "file", type=_not_empty, metavar="FILE", help="YAML: for each chapter a grid or a list of parameter sets"
+    )
     show = commands.add_parser("status", help="fresh, stale, failed or missing, and the time each chapter took")
     show.add_argument(
         "--save-seconds", action="store_true", help="keep these times in benchmarks/seconds.json, for fresh clones"
@@ -201,10 +243,10 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--json", action="store_true", help="as strict JSON")
     build = commands.add_parser("build", help="run, then render the book")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
-    page.add_argument("page", metavar="PAGE", help="path below book/ without suffix, as depth/lifting")
+    page.add_argument("page", type=_not_empty, metavar="PAGE", help="path below book/ without suffix, as depth/lifting")
     new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
-    new.add_argument("name", metavar="PART/NAME", help="as width/splitting")
-    new.add_argument("--title", help="the chapter's title (default: from its name)")
+    new.add_argument("name", type=_not_empty, metavar="PART/NAME", help="as width/splitting")
+    new.add_argument("--title", type=_not_empty, help="the chapter's title (default: from its name)")
     for command, function in [
         (run, run_command),
         (sweep, sweep_command),
@@ -230,13 +272,22 @@ def _add_places(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="kernels at a time on this machine (default: one a core)",
     )
-    place.add_argument("--scheduler", metavar="ADDRESS", help="execute on a Dask cluster, as tcp://host:8786")
+    place.add_argument(
+        "--scheduler", type=_not_empty, metavar="ADDRESS", help="execute on a Dask cluster, as tcp://host:8786"
+    )
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"must be a positive integer, not {text!r}")
     return int(text)
+
+
+def _not_empty(text: str) -> str:
+    """A text that says something: what is empty is an unset variable of a shell, not a wish for the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must not be empty ({text!r}); leave it out for the default")
+    return text
 
 
 if __name__ == "__main__":

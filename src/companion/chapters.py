@@ -6,22 +6,22 @@ versions that its kernel loads, which :mod:`companion.execution` notes with the 
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
-import yaml
 
 from companion.claims import Declaration
 from companion.declarations import declarations_in
+from companion.notebook_format import UNREADABLE, parse_notebook, timeout_of
+from companion.parameter_cells import Parameter, parameters_in, parameters_source
+from companion.plain_yaml import read_yaml
 
-DEFAULT_TIMEOUT = 600
+Result = TypeVar("Result")
 
 
 class ProjectError(Exception):
@@ -64,18 +64,9 @@ class Chapter:
         """The notebook as committed.
 
         Raises:
-            ProjectError: when the file is no notebook.
+            ProjectError: when the file is no notebook that can be used.
         """
-        try:
-            text = (self.root / self.path).read_text(encoding="utf-8-sig")
-            # Reading gives ids to cells that have none of their own, other ones each time.
-            ids = [cell.get("id") for cell in json.loads(text).get("cells", [{}])]
-            if None in ids or len(set(ids)) < len(ids):
-                raise ProjectError(f"{self.path}: each cell needs an id of its own: open and save it in JupyterLab")
-            notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
-            raise ProjectError(f"{self.path}: not a readable notebook: {error}") from error
-        return notebook
+        return self._read(lambda: parse_notebook((self.root / self.path).read_bytes()))
 
     @property
     def code_cells(self) -> list[nbformat.NotebookNode]:
@@ -89,37 +80,36 @@ class Chapter:
         Raises:
             ProjectError: when a declaration cannot be used.
         """
-        try:
-            return declarations_in(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
-        except ValueError as error:
-            raise ProjectError(f"{self.path}: {error}") from error
+        prose = [cell.source for cell in self.notebook.cells if cell.cell_type == "markdown"]
+        return self._read(lambda: declarations_in(prose))
 
     @property
     def timeout(self) -> int:
         """Seconds that one cell may take."""
-        return int(self._settings.get("timeout", DEFAULT_TIMEOUT))
-
-    @property
-    def _settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.notebook.metadata.get("companion", {})
-        return settings
+        return timeout_of(self.notebook)
 
     @cached_property
-    def parameters(self) -> dict[str, Any]:
-        """Names and default values of the cell tagged ``parameters``.
+    def parameter_cell(self) -> dict[str, Parameter]:
+        """What the cell tagged ``parameters`` says, by name.
 
         Raises:
-            ProjectError: when the notebook names no kernel or a default is not a literal.
+            ProjectError: when it holds anything but literals for names, or is not the only one.
         """
-        from papermill import inspect_notebook  # takes a second to import: only when parameters are asked for
+        return self._read(lambda: parameters_in(parameters_source(self.notebook)))
 
-        if "kernelspec" not in self.notebook.metadata:
-            raise ProjectError(f"{self.path}: the metadata have no kernelspec; open and save it in JupyterLab")
-        found = inspect_notebook(str(self.root / self.path))
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Names and default values of the parameters."""
+        return {name: parameter.default for name, parameter in self.parameter_cell.items()}
+
+    def _read(self, read: Callable[[], Result]) -> Result:
+        """What ``read`` returns; what it cannot use is said with the notebook's name."""
         try:
-            return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
-        except (ValueError, SyntaxError) as error:
-            raise ProjectError(f"{self.path}: a default in the parameters cell is no literal: {error}") from error
+            return read()
+        except OSError as error:
+            raise ProjectError(f"{self.path}: {UNREADABLE}: {error.strerror}") from error
+        except ValueError as error:
+            raise ProjectError(f"{self.path}: {error}") from error
 
 
 def code_digest(chapter: Chapter, parameters: Mapping[str, Any] | None = None) -> str:
@@ -136,10 +126,34 @@ def find_chapters(root: Path) -> list[Chapter]:
     """The notebooks that ``_toc.yml`` lists, in its order.
 
     Raises:
-        ProjectError: when an entry of ``_toc.yml`` has no file.
+        ProjectError: when ``_toc.yml`` cannot be used, or one of its entries has no file in the project or comes twice.
     """
-    paths = [_page(root, entry) for entry in _entries(yaml.safe_load((root / "_toc.yml").read_text()))]
+    try:
+        paths = [_page(root, item["file"]) for item in toc_items((root / "_toc.yml").read_text(encoding="utf-8"))]
+        _require_once(paths)
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"_toc.yml: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise ProjectError(f"_toc.yml: {error.strerror}") from error
+    except ValueError as error:
+        raise ProjectError(f"_toc.yml: {error}") from error
     return [Chapter(root, path) for path in paths if path.suffix == ".ipynb"]
+
+
+def toc_items(toc: str) -> list[dict[str, Any]]:
+    """What lists a page in a table of contents, depth first, with the page's path as ``file``.
+
+    Raises:
+        ValueError: in one sentence, with the key that cannot be used.
+
+    Example:
+        >>> toc_items("{root: intro, chapters: [{file: a, title: A}]}")
+        [{'file': 'intro'}, {'file': 'a', 'title': 'A'}]
+    """
+    content = read_yaml(toc)
+    if not isinstance(content, dict) or "root" not in content:
+        raise ValueError("must be a mapping, with the key root")
+    return [{"file": _path("root", content["root"])}, *_items(content)]
 
 
 def choose_chapters(root: Path, names: Iterable[str]) -> list[Chapter]:
@@ -167,8 +181,9 @@ def find_page(root: Path, name: str) -> Path:
     Raises:
         ProjectError: when there is no such file.
     """
+    inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
     for candidate in (Path("book", f"{name}{suffix}") for suffix in (".ipynb", ".md")):
-        if (root / candidate).is_file():
+        if inside and (root / candidate).is_file():
             return candidate
     raise ProjectError(f"no page {name!r}: there is neither book/{name}.ipynb nor book/{name}.md")
 
@@ -183,19 +198,45 @@ def _choose(chapters: list[Chapter], name: str) -> Chapter:
     raise ProjectError(f"{problem} chapter {name!r}; the chapters are: {known}")
 
 
-def _entries(node: Any) -> Iterator[str]:
-    """Every file of a table of contents, depth first."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from [value] if key in {"root", "file"} else _entries(value)
-    elif isinstance(node, list):
+def _items(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, list):
         for item in node:
-            yield from _entries(item)
+            yield from _items(item)
+    elif isinstance(node, dict):
+        if "glob" in node:
+            raise ValueError(f"glob: {node['glob']}: patterns are not read; list each file, in the order of the book")
+        if "file" in node:
+            yield {**node, "file": _path("file", node["file"])}
+        for value in node.values():
+            yield from _items(value)
+
+
+def _path(key: str, value: Any) -> str:
+    if not (isinstance(value, str) and value):
+        raise ValueError(f"{key}: must be the path of a page, not {value!r}")
+    return value
 
 
 def _page(root: Path, entry: str) -> Path:
     """The file of an entry, which may be written without its suffix."""
+    path = Path(entry)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"lists {entry!r}, which is not in the project; write a path relative to _toc.yml")
+    if not entry.isprintable() or path.name.startswith("-"):
+        raise ValueError(f"lists {entry!r}, which no command line can name; rename the file")
     for candidate in (entry, f"{entry}.ipynb", f"{entry}.md"):
         if (root / candidate).is_file():
             return Path(candidate)
-    raise ProjectError(f"_toc.yml lists {entry!r}, but there is no such file in {root}")
+    raise ValueError(f"lists {entry!r}, but there is no such file in {root}")
+
+
+def _require_once(paths: list[Path]) -> None:
+    """Refuse a page that is listed twice, and two pages of one name."""
+    names: dict[str, str] = {}
+    for path in paths:
+        name, shown = Chapter(Path(), path).name, path.as_posix()
+        if names.get(name) == shown:
+            raise ValueError(f"lists {shown!r} twice; keep one of the entries")
+        if name in names:
+            raise ValueError(f"lists {names[name]!r} and {shown!r}, which are both called {name}; rename one")
+        names[name] = shown

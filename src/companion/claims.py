@@ -12,9 +12,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 Number = int | float
+MAX_DIGITS = 4300  # Python writes no longer integers
 
 VERDICTS = ("reproduced", "conditional", "not reproduced")
 RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
@@ -103,11 +105,13 @@ class Declaration:
             raise ValueError(f"{where}: a conditional claim states its conditions, a reproduced one has none")
         for name in ("bound", "factor"):
             object.__setattr__(self, name, as_number(f"{where}: {name}", getattr(self, name)))
-        if not (math.isfinite(self.bound) and math.isfinite(self.factor) and self.factor >= 1):
+        if not (is_finite(self.bound) and 1 <= _as_float(self.factor) < math.inf):
             raise ValueError(f"{where}: the bound must be finite, and the factor a finite number of at least 1")
         if self.relation == "==":
             if not isinstance(self.bound, int):
                 raise ValueError(f"{where}: '==' compares counts, so the bound must be an integer, not {self.bound}")
+        elif math.isinf(_as_float(self.bound)):
+            raise ValueError(f"{where}: no float is as large as the bound; measure its logarithm")
         elif self.bound <= 0:
             raise ValueError(
                 f"{where}: a control cannot miss {self.relation} {self.bound} by a factor: state a positive bound "
@@ -118,7 +122,7 @@ class Declaration:
 
     def holds(self, value: Number | None) -> bool:
         """Whether the value meets the bound; what is not a finite number meets none."""
-        if value is None or not math.isfinite(value):
+        if value is None or not is_finite(value):
             return False
         if self.relation == "==":
             return value == self.bound
@@ -126,12 +130,15 @@ class Declaration:
 
     def misses(self, value: Number | None) -> bool:
         """Whether the value misses the bound by the factor; what is not a finite number misses nothing."""
-        if value is None or not math.isfinite(value):
+        if value is None or not is_finite(value):
             return False
         if self.relation == "==":
-            return abs(value - self.bound) >= self.factor
+            exact = isinstance(value, int) and isinstance(self.bound, int)
+            difference = value - self.bound if exact else _as_float(value) - _as_float(self.bound)
+            return abs(difference) >= self.factor
         # Divided on both sides alike, so that a value on the very edge is not decided by a product's rounding.
-        return value / self.bound >= self.factor if self.relation == "<=" else value / self.bound <= 1 / self.factor
+        ratio = _as_float(value) / self.bound
+        return ratio >= self.factor if self.relation == "<=" else ratio <= 1 / self.factor
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class Measurement:
             Measurement(id='D1-output', value=3e-16, control=None)
         """
         numbers = as_number(f"claim {claim}: value", value), as_number(f"claim {claim}: control", control)
-        return cls(claim, *(number if math.isfinite(number) else None for number in numbers))
+        return cls(claim, *(number if is_finite(number) else None for number in numbers))
 
 
 @dataclass(frozen=True)
@@ -291,16 +298,33 @@ def as_number(what: str, value: Any) -> Number:
             raise ValueError(f"{what} must be one number: {error}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{what} must be a number, not {value!r}")
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        raise ValueError(f"{what} has more than {MAX_DIGITS} digits, which no notebook can hold; measure its logarithm")
     return value
 
 
+def is_finite(number: Number) -> bool:
+    """Whether a number is finite, as integers are that no float can hold."""
+    return isinstance(number, int) or math.isfinite(number)
+
+
 def format_number(value: Number | None) -> str:
-    """A number as the book prints it: counts in full, the rest to three digits.
+    """A number as the book prints it: counts in full up to fifteen digits, the rest to three.
 
     Example:
-        >>> format_number(1000), format_number(3.14159e-13), format_number(None)
-        ('1000', '3.14e-13', 'not finite')
+        >>> format_number(1000), format_number(3.14159e-13), format_number(10**400), format_number(None)
+        ('1000', '3.14e-13', '1.00e+400', 'not finite')
     """
     if value is None:
         return "not finite"
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+    if not isinstance(value, int):
+        return f"{value:.3g}"
+    return str(value) if abs(value) < 10**15 else f"{Decimal(value):.2e}"
+
+
+def _as_float(number: Number) -> float:
+    """The number as a float; one that is beyond all floats is infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

@@ -22,15 +22,27 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.myst_blocks import myst_block_plugin
+from mdit_py_plugins.myst_role import myst_role_plugin
 
 from companion.claims import Declaration, Number
+from companion.plain_yaml import read_number
 
 OPTIONS = ("title", "bound", "control", "factor", "source", "verdict", "conditions")
 _REQUIRED = OPTIONS[:5]
+_TEXTS = ("title", "control", "source", "conditions", "statement")
+ROLES = frozenset({"cite:p", "cite:t", "code", "doc", "eq", "glue:text", "math", "numref", "prf:ref", "ref"})
+SCHEMES = ("https:", "http:", "mailto:")
 _MARKDOWN = MarkdownIt().use(dollarmath_plugin)
+_PROSE = MarkdownIt().use(dollarmath_plugin).use(myst_block_plugin).use(myst_role_plugin).use(colon_fence_plugin)
+# A link that a page would not make stands there as text; the author is told all the same.
+_PROSE.validateLink = lambda url: True  # type: ignore[method-assign]
 _OPTION = re.compile(r":([\w-]+):[ \t]*(.*(?:\n[ \t]+\S.*)*)\n?")
 
 
@@ -65,14 +77,57 @@ def declared_nearby(claim: str, start: Path) -> Declaration | None:
     """
     roots = (directory for directory in (start, *start.parents) if (directory / "_toc.yml").is_file())
     for path in sorted(next(roots, Path("/nowhere")).glob("book/**/*.ipynb")):
-        text = path.read_text(encoding="utf-8")
         # JupyterLab keeps older states of the notebooks in directories beside them.
-        if f"{{claim}} {claim}" in text and path.parent.name != ".ipynb_checkpoints":
-            cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
-            declared = declarations_in("".join(cell["source"]) for cell in cells)
+        if path.parent.name != ".ipynb_checkpoints":
+            cells = _cells_that_name(claim, path)
+            declared = declarations_in(cells) if cells else {}
             if claim in declared:
                 return declared[claim]
     return None
+
+
+def markup_problem(text: str) -> str | None:
+    r"""What keeps a text from being shown within other texts, on any page; ``None`` when nothing does.
+
+    It is one paragraph of MyST, without HTML and other ways to it: roles and directives that put in what is no text,
+    and links that run scripts.
+
+    Example:
+        >>> markup_problem("equal where $a<b$, see {prf:ref}`thm-one`")
+        >>> markup_problem("a <b>bold</b> claim")
+        'holds HTML'
+    """
+    tokens = _PROSE.parse(text)
+    parts = list(_parts(tokens))
+    if any(part.type in {"html_inline", "html_block"} for part in parts):
+        return "holds HTML"
+    for part in parts:
+        role = part.meta.get("name") if part.type == "myst_role" else None
+        if role and role not in ROLES:
+            return f"holds the role {{{role}}}; the roles that are read are {', '.join(sorted(ROLES))}"
+        address = part.attrs.get("href") or part.attrs.get("src") or ""
+        scheme = re.match(r"[a-z0-9+.\s-]*:", unquote(str(address)), re.IGNORECASE)
+        if scheme and scheme[0].lower() not in SCHEMES:
+            return f"holds a link that begins with {scheme[0]!r}, not with {' or '.join(SCHEMES)}"
+    if [token.type for token in tokens] not in (["paragraph_open", "inline", "paragraph_close"], ["math_block"]):
+        return "is no single paragraph: what it begins with stands for a block"
+    return None
+
+
+def _parts(tokens: Iterable[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from _parts(token.children or ())
+
+
+def _cells_that_name(claim: str, path: Path) -> list[str]:
+    """The sources of the Markdown cells of a notebook that speaks of a claim; none where there is no notebook."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        cells = json.loads(text)["cells"] if f"{{claim}} {claim}" in text else []
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _directives(cells: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -97,8 +152,8 @@ def _declaration(name: str, body: str) -> Declaration:
         raise ValueError(f"claim {name}: {', '.join(wrong)}; the options are {', '.join(OPTIONS)}")
     statement = " ".join(body[place:].split())
     for option, text in {**options, "statement": statement}.items():
-        if _holds_html(text):
-            raise ValueError(f"claim {name}: {option} holds HTML ({text!r}); write it in Markdown")
+        if option in _TEXTS and text and (problem := markup_problem(text)):
+            raise ValueError(f"claim {name}: {option} {problem} ({text!r}); write it in plain Markdown")
     relation, _, bound = options["bound"].partition(" ")
     return Declaration(
         id=name,
@@ -114,14 +169,11 @@ def _declaration(name: str, body: str) -> Declaration:
     )
 
 
-def _holds_html(text: str) -> bool:
-    """Whether a page would take a part of it for HTML: a tag in a line, or a beginning of one at its start."""
-    tokens = [part for token in _MARKDOWN.parse(text) for part in (token, *(token.children or ()))]
-    return any(token.type in {"html_inline", "html_block"} for token in tokens)
-
-
 def _literal(name: str, option: str, text: str) -> Number:
     try:
-        return int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else float(text)
+        number = read_number(text.strip())
     except ValueError as error:
-        raise ValueError(f"claim {name}: :{option}: must end in a number, not {text!r}") from error
+        raise ValueError(f"claim {name}: :{option}: {error}") from error
+    if number is None:
+        raise ValueError(f"claim {name}: :{option}: must end in a number, not {text!r}")
+    return number

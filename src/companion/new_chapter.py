@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from companion.chapters import ProjectError
+from companion.chapters import ProjectError, find_chapters, toc_items
+from companion.declarations import markup_problem
+from companion.files import write_through
 
 TEMPLATE = Path(__file__).with_name("template.ipynb")
 NEXT_STEPS = """\
@@ -39,11 +41,16 @@ def new_chapter(root: Path, name: str, title: str | None = None) -> Path:
     if path.exists():
         raise ProjectError(f"{path.relative_to(root)} exists; choose another name, or edit it")
     title = title or name.rpartition("/")[2].replace("_", " ").capitalize()
-    contents = _listed((root / "_toc.yml").read_text(), name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if problem := markup_problem(title) if title.isprintable() else "is no single line":
+        raise ProjectError(f"--title {problem} ({title!r}); write it in a line of plain Markdown")
+    find_chapters(root)  # refuses what cannot be read, before anything is written
+    contents = _listed((root / "_toc.yml").read_text(encoding="utf-8"), name)
+    if {"file": f"book/{name}"} not in toc_items(contents):
+        raise ProjectError(f"_toc.yml: no place for book/{name} was found in it: list it by hand")
     # A title in JSON, without its quotes.
-    path.write_text(TEMPLATE.read_text().replace("«title»", json.dumps(title, ensure_ascii=False)[1:-1]))
-    (root / "_toc.yml").write_text(contents)
+    notebook = TEMPLATE.read_text(encoding="utf-8").replace("«title»", json.dumps(title, ensure_ascii=False)[1:-1])
+    write_through(path, notebook.encode())
+    write_through(root / "_toc.yml", contents.encode())
     return path
 
 

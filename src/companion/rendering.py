@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from companion.chapters import Chapter, find_chapters
+from companion.chapters import Chapter, ProjectError, find_chapters
 from companion.execution import executed_path, lock
-from companion.files import file_record
+from companion.files import file_record, write_through
 
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")
@@ -30,7 +35,7 @@ def render(root: Path) -> bool:
     """Render the book with Jupyter Book, warnings as errors, unless the pages are up to date.
 
     The pages are made in a directory of their own and swapped in at the end, so a failed rendering leaves the
-    last good ones.
+    last good ones, and a renderer that outlived its killed parent meets no other.
 
     Args:
         root: directory of the project.
@@ -41,17 +46,36 @@ def render(root: Path) -> bool:
     Raises:
         RenderingError: with the warnings and errors of the log when Jupyter Book fails.
     """
-    with lock(root / HTML):
-        digest = rendering_digest(root)
-        if (root / HTML / "index.html").is_file() and _stamp(root) == digest:
+    if _is_rendered(root):  # where nothing is to be written, nothing needs to be locked
+        return False
+    with _workshop(root / HTML) as folder:
+        if _is_rendered(root):
             return False
-        output = root / "_build" / "rendering"
-        shutil.rmtree(output, ignore_errors=True)
-        _run_jupyter_book(root, output, "--all", "-W", "-n", "--keep-going")
-        _swap(output / "_build" / "html", root / HTML)
-        shutil.rmtree(output)
-        (root / STAMP).write_text(json.dumps({"inputs": digest}))
+        digest = rendering_digest(root)
+        _run_jupyter_book(root, folder, "--all", "-W", "-n", "--keep-going")
+        # First, or it would stand for pages that it does not describe if the swap were the last thing done.
+        (root / STAMP).unlink(missing_ok=True)
+        _swap(folder / "_build" / "html", root / HTML)
+        write_through(root / STAMP, json.dumps({"inputs": digest}).encode())
     return True
+
+
+def _is_rendered(root: Path) -> bool:
+    stamp = _stamp(root)
+    return stamp is not None and (root / HTML / "index.html").is_file() and stamp == rendering_digest(root)
+
+
+@contextmanager
+def _workshop(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` for one rendering; what renderings that were killed left there is removed."""
+    with lock(target):
+        for leftover in target.parent.glob(f"{target.name}.*.rendering"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".rendering", dir=target.parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def rendering_digest(root: Path) -> str:
@@ -81,51 +105,66 @@ def render_page(root: Path, page: Path) -> tuple[Path, str]:
         The rendered file, and what Jupyter Book complained of, but for references to pages that are not rendered.
 
     Raises:
+        ProjectError: when ``_config.yml`` cannot be used.
         RenderingError: when Jupyter Book fails.
     """
-    output = root / DRAFT
-    output.mkdir(parents=True, exist_ok=True)
-    config = yaml.safe_load((root / "_config.yml").read_text())
+    config = _config(root)
     config.setdefault("sphinx", {}).setdefault("config", {})["companion_draft"] = True
     listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
     others = [{"file": path.with_suffix("").as_posix()} for path in _bibliographies(root) if path != page]
-    (output / "_config.yml").write_text(yaml.safe_dump(config))
-    (output / "_toc.yml").write_text(yaml.safe_dump(listed | ({"chapters": others} if others else {})))
-    options = [f"--{name}={output / f'_{name}.yml'}" for name in ("config", "toc")]
-    with lock(output):
-        _run_jupyter_book(root, output, *options)
-    complaints = _complaints((root / LOG).read_text()).splitlines()
+    with _workshop(root / DRAFT) as folder:
+        for name, content in (("config", config), ("toc", listed | ({"chapters": others} if others else {}))):
+            write_through(folder / f"_{name}.yml", yaml.safe_dump(content).encode())
+        options = [f"--{name}={folder / f'_{name}.yml'}" for name in ("config", "toc")]
+        log = _run_jupyter_book(root, folder, *options)
+        _swap(folder / "_build" / "html", root / DRAFT)
     expected = r"cross-reference|undefined label|unknown document|toctree|not included|term not in"
     if page.suffix == ".ipynb" and not executed_path(Chapter(root, page)).is_file():
         expected += "|No key "
+    complaints = _complaints(log).splitlines()
     shown = [line for line in complaints if re.search("WARNING|ERROR", line) and not re.search(expected, line)]
-    return output / "_build" / "html" / page.with_suffix(".html"), "\n".join(shown)
+    return root / DRAFT / page.with_suffix(".html"), "\n".join(shown)
+
+
+def _config(root: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProjectError(f"_config.yml: not YAML in UTF-8: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise ProjectError("_config.yml: must be a mapping of settings")
+    return config
 
 
 def _bibliographies(root: Path) -> list[Path]:
     """The pages that citations lead to."""
-    pages = (root / "book").rglob("*.md")
-    return [path.relative_to(root) for path in sorted(pages) if "{bibliography}" in path.read_text()]
+    pages = sorted((root / "book").rglob("*.md"))
+    texts = ((path, path.read_text(encoding="utf-8", errors="replace")) for path in pages if path.is_file())
+    return [path.relative_to(root) for path, text in texts if "{bibliography}" in text]
 
 
-def _run_jupyter_book(root: Path, output: Path, *options: str) -> None:
+def _run_jupyter_book(root: Path, folder: Path, *options: str) -> str:
+    """Render into ``folder``; returns the log, which is kept as :data:`LOG` too."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root)]
-    with (root / LOG).open("w") as log:
+    with (folder / LOG.name).open("w", encoding="utf-8") as file:
         failed = subprocess.run(
-            [*command, "--path-output", str(output), *options],
+            [*command, "--path-output", str(folder), *options],
             cwd=root,
-            stdout=log,
+            env={**os.environ, "PYTHONUTF8": "1"},  # whatever the terminal's encoding is
+            stdout=file,
             stderr=subprocess.STDOUT,
             check=False,
         ).returncode
+    log = (folder / LOG.name).replace(root / LOG).read_text(encoding="utf-8", errors="replace")
     if failed:
-        raise RenderingError(f"Jupyter Book failed; from {LOG}:\n{_complaints((root / LOG).read_text())}")
+        raise RenderingError(f"Jupyter Book failed; from {LOG}:\n{_complaints(log)}")
+    return log
 
 
 def _stamp(root: Path) -> str | None:
     try:
-        stamp: str | None = json.loads((root / STAMP).read_text())["inputs"]
-    except (FileNotFoundError, ValueError, KeyError):
+        stamp: str | None = json.loads((root / STAMP).read_bytes())["inputs"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return stamp
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 from docutils import nodes
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
@@ -33,7 +32,8 @@ from companion.claims import Claim, Declaration, format_number
 from companion.execution import claims_of, executed_path, read_copy, why_stale
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
-from companion.tables import badge, benchmark_markdown, claims_markdown, list_table, status_markdown
+from companion.plain_yaml import write_yaml
+from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
 
 REMEDY = "`make book` executes what is stale and renders again"
 
@@ -107,18 +107,27 @@ def insert_outputs(notebook: NotebookNode, executed: NotebookNode) -> list[str]:
 
 
 def rerun_box(chapter: Chapter) -> str:
-    """The box at a chapter's end, in MyST Markdown: its commands and its parameters."""
-    parameters = list(papermill.inspect_notebook(str(chapter.root / chapter.path)).values())
-    example = [(p["name"], shlex.quote(p["default"].strip("'\""))) for p in parameters[:1]]
-    commands = [
-        " ".join([f"python -m companion run {chapter.name}", *(f"-p {name}={value}" for name, value in example)]),
-        " ".join([f"papermill {chapter.path} rerun.ipynb", *(f"-p {name} {value}" for name, value in example)]),
-        f"jupyter lab {chapter.path}",
-    ]
-    code = "\n".join(["```bash", *commands, "```"])
-    rows = [(f"`{p['name']}`", f"`{p['default']}`", p["help"]) for p in parameters]
+    """The box at a chapter's end, in MyST Markdown: its commands, as a shell takes them, and its parameters."""
+    code = "\n".join(["```bash", *(shlex.join(command) for command in _rerun_commands(chapter)), "```"])
+    rows = [(code_span(p.name), code_span(p.code), plain(p.help)) for p in chapter.parameter_cell.values()]
     table = list_table(("Parameter", "Value in the book", "Meaning"), rows, "parameters-table")
     return f"````{{admonition}} Rerun this chapter\n:class: rerun\n\n{code}\n\n{table}\n````\n"
+
+
+def _rerun_commands(chapter: Chapter) -> list[list[str]]:
+    """Commands that run a chapter, with the first of its parameters that both can set in a line as an example."""
+    path, here, there = chapter.path.as_posix(), [], []
+    for name, default in chapter.parameters.items():
+        if (default is None or type(default) in (bool, int, float, str)) and str(default).isprintable():
+            here = ["-p", f"{name}={write_yaml(default)}"]
+            # What papermill takes for a number, it would put in as one.
+            there = ["-r" if isinstance(default, str) else "-p", name, str(default)]
+            break
+    return [
+        ["python", "-m", "companion", "run", chapter.name, *here],
+        ["papermill", path, "rerun.ipynb", *there],
+        ["jupyter", "lab", path],
+    ]
 
 
 def fresh_project(env: BuildEnvironment) -> Path:
@@ -206,7 +215,10 @@ class ClaimsTable(SphinxDirective):
 
     def run(self) -> list[Any]:
         """Make the table from the executed copies as they are now."""
-        return self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
+        table = self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
+        if any(list(node.findall(nodes.raw)) for node in table):
+            raise self.error("a claim's statement holds HTML; write it in Markdown")
+        return table
 
 
 class ChapterClaims(SphinxDirective):
@@ -279,8 +291,15 @@ class BenchmarkTables(SphinxDirective):
         files = sorted(Path(self.env.srcdir, "benchmarks", "results").glob("*.json"))
         for path in files:
             self.env.note_dependency(str(path))
-        sections = [benchmark_markdown(json.loads(path.read_text())) for path in files]
+        sections = [_benchmark(path) for path in files]
         return self.parse_text_to_nodes("\n".join(sections), allow_section_headings=True)
+
+
+def _benchmark(path: Path) -> str:
+    try:
+        return benchmark_markdown(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExtensionError(f"{path}: not what `make benchmark` writes ({error!r}); run it again") from error
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -16,21 +16,27 @@ interrupts a sweep, the next run takes it up where it was.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from companion.chapters import Chapter, ProjectError, choose_chapters
 from companion.claims import RELATIONS
-from companion.execution import Outcome, changed_parameters, check_parameters
+from companion.execution import Outcome
+from companion.files import write_through
+from companion.parameters import changed_parameters, check_parameters
+from companion.plain_yaml import read_yaml, write_yaml
 
 # Pandas, seaborn and matplotlib take seconds to import: only a sweep that was executed does.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 PARAMETER = "parameters."  # before the names of parameters, so that none is taken for another column
@@ -38,6 +44,8 @@ COLUMNS = ("claim", "measured", "relation", "bound", "verdict", "control", "seco
 # Shapes for those who see no colours.
 MARKERS = {"reproduced": "o", "conditional": "s", "not reproduced": "D", "failed": "X"}
 PANEL = (4.5, 3.0)  # inches
+SHOWN = 40  # claims in a figure: some ten seconds of drawing
+LABEL = 30  # characters of a value that is no number
 LOGARITHMIC_FROM = 100  # ratio of the largest to the smallest value on an axis
 
 
@@ -68,17 +76,34 @@ def read_sweep(root: Path, file: Path) -> list[ParameterSet]:
             value of another type than the parameter's default, or nothing to execute.
     """
     try:
-        content = yaml.load(file.read_text(), _StrictLoader)
+        content = read_yaml(file.read_text(encoding="utf-8-sig"))
         sets = [chosen for name, entry in _mapping(content).items() for chosen in _sets(root, name, entry)]
     except OSError as error:
         raise ProjectError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProjectError(f"{file}: not YAML: {error}") from error
-    except ProjectError as error:
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (ProjectError, ValueError) as error:
         raise ProjectError(f"{file}: {error}") from error
     if not sets:
         raise ProjectError(f"{file}: it holds no parameter set")
     return list({_key(chosen.chapter, chosen.parameters): chosen for chosen in sets}.values())
+
+
+def results_path(root: Path, file: Path) -> Path:
+    """Where the results of a sweep go, but for their suffix: two sweeps never share a place.
+
+    Args:
+        root: directory of the project.
+        file: the sweep; one outside the project has a place by the digest of its path.
+
+    Example:
+        >>> results_path(Path("/project"), Path("/project/sweeps/widths.v1.yml")).as_posix()
+        '/project/_build/sweeps/sweeps/widths.v1.yml'
+    """
+    path, results = file.resolve(), root / "_build" / "sweeps"
+    if path.is_relative_to(root):
+        return results / path.relative_to(root)
+    return results / f"outside-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}" / path.name
 
 
 def table_of(sets: Iterable[ParameterSet], outcomes: Iterable[Outcome]) -> DataFrame:
@@ -100,17 +125,19 @@ def table_of(sets: Iterable[ParameterSet], outcomes: Iterable[Outcome]) -> DataF
 
 def write_table(table: DataFrame, path: Path) -> Path:
     """Write the table as CSV; what a row does not have, or was not finite, is an empty field."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+    write_through(path, table.to_csv(index=False, lineterminator="\n").encode("utf-8", "backslashreplace"))
     return path
 
 
 def draw_figure(table: DataFrame, path: Path) -> Iterator[Path]:
     """Draw measured values and bounds against each parameter that varies: a row a claim, a column a parameter.
 
+    A figure that was there before is removed first: it would not be that of the table.
+
     Yields:
         ``path``, once the figure is there; nothing when no claim was recorded or no parameter varies.
     """
+    path.unlink(missing_ok=True)
     claims = table.dropna(subset=["claim"]).groupby(["chapter", "claim"], sort=False)
     panels = [(key, rows, names) for key, rows in claims if (names := _varying(rows))]
     if not panels:
@@ -119,39 +146,40 @@ def draw_figure(table: DataFrame, path: Path) -> Iterator[Path]:
 
     from companion import figures
 
-    width = max(len(names) for _, _, names in panels)
     # The same sweep gives the same file (no date, and names that do not change), in which texts stay texts.
     with plt.rc_context({"svg.fonttype": "none"}):
         figures.use_style()
-        figure, axes = figures.panels(width, len(panels), height=PANEL[1], width=PANEL[0] * width)
-        for i, ((chapter, claim), rows, names) in enumerate(panels):
-            beside = axes[i * width : (i + 1) * width]
-            for axis, name in itertools.zip_longest(beside, names):
-                _draw_panel(axis, rows, name) if name else axis.remove()
-            for axis in beside[: len(names) - 1]:
-                axis.legend().remove()
-            beside[0].set_title(f"{claim} ({chapter})")
-            # The panels of a row show the same points; beside the last one the legend hides none of them.
-            beside[len(names) - 1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-        figure.savefig(path, metadata={"Date": None, "Title": "Measured values and bounds of a sweep"})
+        figure = _panels(panels[:SHOWN])
+        if len(panels) > SHOWN:
+            figure.suptitle(f"The first {SHOWN} of {len(panels)} claims; all are in the table", x=0, ha="left")
+        content = io.BytesIO()
+        metadata = {"Date": None, "Title": "Measured values and bounds of a sweep"}
+        figure.savefig(content, format="svg", metadata=metadata)
     plt.close(figure)
+    write_through(path, content.getvalue())
     yield path
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not a value that is silently lost."""
+def _panels(panels: Sequence[tuple[tuple[str, str], DataFrame, list[str]]]) -> Figure:
+    """A row of panels for each claim, with one legend."""
+    from companion import figures
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, refused if one of its keys is given twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+    width = max(len(names) for _, _, names in panels)
+    figure, axes = figures.panels(width, len(panels), height=PANEL[1], width=PANEL[0] * width)
+    for i, ((chapter, claim), rows, names) in enumerate(panels):
+        beside = axes[i * width : (i + 1) * width]
+        for axis, name in itertools.zip_longest(beside, names):
+            _draw_panel(axis, rows, name) if name else axis.remove()
+        for axis in beside[: len(names) - 1]:
+            axis.legend().remove()
+        beside[0].set_title(f"{claim} ({chapter})")
+        # The panels of a row show the same points; beside the last one the legend hides none of them.
+        beside[len(names) - 1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def _mapping(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, dict):
         raise ProjectError("must map chapters to parameters, as in `depth/lifting: {seeds: [10, 100]}`")
     return content
 
@@ -189,7 +217,7 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any]) -> tuple[str, str]:
 def _rows(chosen: ParameterSet, outcome: Outcome) -> Iterator[dict[str, Any]]:
     shared = {
         "chapter": chosen.chapter.name,
-        **{PARAMETER + name: value for name, value in chosen.values.items()},
+        **{PARAMETER + name: _named(value) for name, value in chosen.values.items()},
         "seconds": outcome.seconds,
         "problem": outcome.error,
         "notebook": outcome.copy.relative_to(chosen.chapter.root).as_posix(),
@@ -208,6 +236,11 @@ def _rows(chosen: ParameterSet, outcome: Outcome) -> Iterator[dict[str, Any]]:
         yield shared
 
 
+def _named(value: Any) -> Any:
+    """A parameter's value, in words where a table would leave its field empty."""
+    return write_yaml(value) if value is None or value != value else value
+
+
 def _varying(rows: DataFrame) -> list[str]:
     """The columns of parameters that vary."""
     return [name for name in rows if name.startswith(PARAMETER) and rows[name].map(repr).nunique() > 1]
@@ -219,8 +252,10 @@ def _draw_panel(axis: Axes, rows: DataFrame, name: str) -> None:
 
     from companion import figures
 
-    numeric = all(type(value) in (int, float) for value in rows[name])
-    rows = rows.astype({"measured": float, "bound": float, name: float if numeric else str})
+    numeric = all(type(value) in (int, float) and _finite(value) is not None for value in rows[name])
+    places = rows[name].map(float) if numeric else _labels(rows[name])
+    numbers = {column: rows[column].map(_finite).astype(float) for column in ("measured", "bound")}
+    rows = rows.assign(**numbers, **{name: places})
     shown = rows.dropna(subset=["measured"])
     place = {"x": name, "ax": axis}
     if len(shown):
@@ -239,5 +274,21 @@ def _draw_panel(axis: Axes, rows: DataFrame, name: str) -> None:
     axis.set(xlabel=name.removeprefix(PARAMETER), ylabel="measured" + (f" ({lost} not finite)" if lost else ""))
 
 
+def _labels(values: Iterable[Any]) -> list[str]:
+    """Values as the names of places on an axis: short, and another for each value."""
+    texts = [str(value).replace("$", r"\$") for value in values]  # dollars would begin a formula
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts), 1)}
+    return [text if len(text) <= LABEL else f"{text[: LABEL // 2]}… ({number[text]})" for text in texts]
+
+
+def _finite(value: Any) -> float | None:
+    """The number as an axis can hold it."""
+    try:
+        return float(value) if value is not None and math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
 def _scale(values: Collection[float]) -> str:
-    return "log" if max(values) >= LOGARITHMIC_FROM * min(values) > 0 else "linear"
+    values = [value for value in values if math.isfinite(value)]
+    return "log" if values and min(values) > 0 and max(values) / LOGARITHMIC_FROM >= min(values) else "linear"

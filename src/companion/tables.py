@@ -82,6 +82,26 @@ def _with_far_values(claim: Claim) -> str:
     return re.sub(r"\{glue:text\}`([^`:]+):?([^`]*)`", far, claim.declared.statement)
 
 
+def plain(text: str) -> str:
+    r"""A text as MyST that shows just this text, whatever it holds.
+
+    >>> print(plain("a*b* <i> $1"))
+    a\*b\* \<i\> \$1
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def code_span(text: str) -> str:
+    """A line of code in MyST, between more backticks than it holds in a row.
+
+    >>> code_span("x = 1"), code_span("`a`")
+    ('`x = 1`', '`` `a` ``')
+    """
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    padding = " " if "`" in text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
 def badge(verdict: str) -> str:
     """A verdict as a styled span.
 
@@ -138,7 +158,7 @@ def environments_markdown(chapters: Iterable[Status]) -> str:
     for chapter in chapters:
         versions = ", ".join(f"{package} {version}" for package, version in chapter.versions.items())
         environments.setdefault((chapter.machine or "", versions), []).append(chapter.chapter)
-    rows = [(machine, versions, ", ".join(names)) for (machine, versions), names in environments.items()]
+    rows = [(plain(machine), plain(versions), ", ".join(names)) for (machine, versions), names in environments.items()]
     return list_table(("Machine", "Versions", "Chapters"), rows, "environments-table")
 
 
@@ -152,19 +172,19 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
         peer = row["best_peer"]
         low, high = row["spread"][peer]
         facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
-        others = "".join(f"; {name}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
+        others = "".join(f"; {plain(name)}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
         goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
         rows.append(
             (
                 row["case"] + (f" ({facts})" if facts else ""),
                 format_duration(row["seconds"]["ours"]),
-                f"{format_duration(row['seconds'][peer])} ({peer})",
+                f"{format_duration(row['seconds'][peer])} ({plain(peer)})",
                 f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
                 goal,
             )
         )
     header = ("Case", "Ours", "Best peer", "Ratio (range)", "Goal")
-    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+    machine = plain(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     return f"## {result['title']}\n\n{list_table(header, rows, 'benchmark-table')}\n\n{machine}.\n"
 
 

@@ -64,7 +64,7 @@ def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).write_text(text, encoding="utf-8")
     # Kernels get no PYTHONPATH of ours: they would import the companion from wherever it is installed.
     (root / "src/companion").symlink_to(Path(companion.__file__).parent)
     for name, arguments in chapters.items():

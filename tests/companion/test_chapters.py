@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import nbformat
 import pytest
 
-from companion.chapters import Chapter, ProjectError, choose_chapters, code_digest, find_chapters, find_root
+from companion.__main__ import main
+from companion.chapters import (
+    Chapter,
+    ProjectError,
+    choose_chapters,
+    code_digest,
+    find_chapters,
+    find_page,
+    find_root,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -33,6 +43,65 @@ def test_a_toc_entry_without_a_file_is_refused(root: Path) -> None:
     (root / "book/b/two.ipynb").unlink()
     with pytest.raises(ProjectError, match="'book/b/two', but there is no such file"):
         find_chapters(root)
+
+
+@pytest.mark.parametrize(
+    ("toc", "message"),
+    [
+        (b"", "must be a mapping, with the key root"),
+        (b"- file: book/a/one", "must be a mapping, with the key root"),
+        (b"format: jb-book", "must be a mapping, with the key root"),
+        (b"root:", "root: must be the path of a page, not None"),
+        (b"root: 3", "root: must be the path of a page, not 3"),
+        (b"root: book/intro\nchapters:\n- file: 3", "file: must be the path of a page, not 3"),
+        (b"root: book/intro\nchapters:\n- file:", "file: must be the path of a page, not None"),
+        (b"root: book/intro\nchapters:\n- file: [a]", "file: must be the path of a page, not ['a']"),
+        (b"root: book/intro\nchapters:\n- file: 010", "line 3: chapters: file: 010 is another number"),
+        (b"root: book/intro\nchapters:\n\t- file: book/a/one", "not YAML: line 3: while scanning"),
+        (b"root: book/intro\nchapters:\n- glob: book/a/*", "glob: book/a/*: patterns are not read; list each file"),
+        (b"root: book/intro\nroot: book/intro", "line 2: 'root' is given twice"),
+        (b"root: book/\xe4", "not UTF-8"),
+        (b"\x00\x01", "not YAML"),
+        (b"<<<<<<< HEAD\nroot: book/intro\n=======", "not YAML"),
+        (b"root: book/intro\nchapters:\n- file: book/a/one\n- file: book/a/one", "lists 'book/a/one.ipynb' twice"),
+        (b"root: book/intro\nchapters:\n- file: book/a/one\n- file: ./book//a/one.ipynb", "'book/a/one.ipynb' twice"),
+        (b"root: book/intro\nparts:\n- chapters:\n  - file: book/intro.md", "lists 'book/intro.md' twice"),
+        (b"root: book/intro\nchapters:\n- file: book/a/one\n- file: a/one", "are both called a/one"),
+        (b"root: book/intro\nchapters:\n- file: ../outside", "lists '../outside', which is not in the project"),
+        (b"root: /etc/passwd", "lists '/etc/passwd', which is not in the project"),
+        (b"root: book", "lists 'book', but there is no such file"),
+        (b"root: book/nowhere", "lists 'book/nowhere', but there is no such file"),
+        (b"root: book/-a", "lists 'book/-a', which no command line can name"),
+        (b'root: "book/a\\nb"', "lists 'book/a\\nb', which no command line can name"),
+    ],
+)
+def test_a_toc_that_cannot_be_used_is_refused_in_one_sentence(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toc: bytes, message: str
+) -> None:
+    (root / "a").mkdir()
+    shutil.copy(root / "book/a/one.ipynb", root / "a/one.ipynb")
+    (root / "_toc.yml").write_bytes(toc)
+    monkeypatch.chdir(root)
+    assert main(["run"]) == main(["status"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+    assert first.startswith("companion: _toc.yml: ")
+    assert message in first
+
+
+def test_names_with_spaces_and_umlauts_are_names(root: Path) -> None:
+    (root / "book/a/one.ipynb").rename(root / "book/a/zwei Wörter.ipynb")
+    toc = root / "_toc.yml"
+    toc.write_text(toc.read_text(encoding="utf-8").replace("a/one", "a/zwei Wörter"), encoding="utf-8")
+    assert names(root, "zwei Wörter") == ["a/zwei Wörter"]
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../outside", "a", "a/three"])
+def test_a_page_outside_the_book_is_unknown(root: Path, name: str) -> None:
+    (root / "outside.md").write_text("# Outside", encoding="utf-8")
+    (root / "book/.md").write_text("# Nameless", encoding="utf-8")
+    with pytest.raises(ProjectError, match="no page"):
+        find_page(root, name)
 
 
 def test_a_chapter_is_chosen_by_path_or_by_its_last_part(root: Path) -> None:
@@ -76,32 +145,6 @@ def test_code_and_parameters_make_the_digest_and_prose_does_not(root: Path) -> N
     assert digest() == before
     edit_cell(1, "k = 3")(root)
     assert digest() != before
-
-
-def old_format(notebook: dict[str, Any]) -> None:
-    notebook["nbformat_minor"] = 4
-    for cell in notebook["cells"]:
-        del cell["id"]
-
-
-def third_format(notebook: dict[str, Any]) -> None:
-    notebook["nbformat"], notebook["nbformat_minor"] = 3, 0
-    notebook["worksheets"] = [{"cells": notebook.pop("cells")}]
-
-
-def same_ids(notebook: dict[str, Any]) -> None:
-    for cell in notebook["cells"]:
-        cell["id"] = "same"
-
-
-@pytest.mark.parametrize("change", [old_format, third_format, same_ids])
-def test_cells_without_an_id_of_their_own_are_refused(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    path = root / "book/a/one.ipynb"
-    notebook = json.loads(path.read_text())
-    change(notebook)
-    path.write_text(json.dumps(notebook))
-    with pytest.raises(ProjectError, match=r"book/a/one\.ipynb: each cell needs an id .* save it in JupyterLab"):
-        _ = Chapter(root, Path("book/a/one.ipynb")).notebook
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "<<<<<<< HEAD", '{"cells": 3}', '{"cells": [3]}'])

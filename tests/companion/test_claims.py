@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.claims import ROWS, Claim, Declaration, Measurement, join
+from companion.claims import ROWS, Claim, Declaration, Measurement, format_number, join
 
 DECLARED: dict[str, Any] = {
     "id": "D1-output",
@@ -104,6 +104,45 @@ def test_one_number_never_passes_as_both_measurement_and_control(
     for value in (measured, control):
         claim = make(relation=relation, bound=bound, measured=value, control=value, factor=factor)
         assert claim.verdict == "failed"
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("relation", "measured", "bound", "control", "verdict"),
+    [
+        ("==", HUGE, HUGE, HUGE + 5, "reproduced"),
+        ("==", HUGE, HUGE, 1.0, "reproduced"),
+        ("==", HUGE, HUGE, HUGE + 1, "failed"),
+        ("==", HUGE + 1, HUGE, 0, "failed"),
+        ("==", 3, 3, -HUGE, "reproduced"),
+        ("<=", 1, 2, HUGE, "reproduced"),
+        ("<=", HUGE, 2, HUGE, "failed"),
+        (">=", HUGE, 2, 0, "reproduced"),
+        (">=", HUGE, 2, -HUGE, "reproduced"),
+        (">=", HUGE, 2, HUGE, "failed"),
+    ],
+)
+def test_counts_that_no_float_holds_are_judged_and_printed(
+    relation: str, measured: float, bound: float, control: float, verdict: str
+) -> None:
+    claim = make(relation=relation, measured=measured, bound=bound, control=control, factor=2)
+    assert claim.verdict == verdict
+    assert json.loads(json.dumps(claim.as_json()))["measured"] == measured
+    assert len(f"{claim.bound} {claim.control} {format_number(measured)}") < 60
+
+
+@pytest.mark.parametrize("field", ["bound", "factor"])
+def test_a_factor_or_an_inexact_bound_that_no_float_holds_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=r"finite number of at least 1|no float is as large as the bound"):
+        declare(**{field: HUGE})
+
+
+def test_a_count_that_no_notebook_can_hold_is_refused() -> None:
+    assert Measurement.of("D1-output", 10**4300 - 1, -(10**4299)).value is not None
+    with pytest.raises(ValueError, match="claim D1-output: control has more than 4300 digits"):
+        Measurement.of("D1-output", 1, -(10**4300))
 
 
 def test_conditions_make_a_claim_conditional() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 from types import SimpleNamespace
 
 import pytest
 
-from companion.declarations import declarations_in
+from companion.declarations import declarations_in, declared_nearby
 
 
 def test_options_may_be_long_and_claims_stand_in_any_cell_in_the_order_of_the_prose(tiny: SimpleNamespace) -> None:
@@ -44,15 +45,17 @@ def test_a_claim_that_is_only_shown_or_spoken_of_is_not_declared(tiny: SimpleNam
         ({"bound": "<= 10 * eps"}, r":bound: must end in a number, not '10 \* eps'"),
         ({"bound": "< 1"}, "relation must be one of <=, >=, ==, not '<'"),
         ({"bound": "1e-12"}, ":bound: must end in a number"),
-        ({"bound": "<= nan"}, "bound must be finite"),
-        ({"bound": ">= -inf"}, "bound must be finite"),
+        ({"bound": "<= nan"}, ":bound: must end in a number, not 'nan'"),
+        ({"bound": "<= .nan"}, "bound must be finite"),
+        ({"bound": ">= -.inf"}, "bound must be finite"),
         ({"bound": "== 1.0"}, "'==' compares counts, so the bound must be an integer, not 1.0"),
         ({"bound": "<= 0"}, "a control cannot miss <= 0 by a factor"),
         ({"bound": ">= -1"}, "a control cannot miss >= -1 by a factor"),
         ({"factor": "large"}, ":factor: must end in a number, not 'large'"),
         ({"factor": "1"}, "factor must exceed 1, it is 1"),
         ({"factor": "0.5"}, "a finite number of at least 1"),
-        ({"factor": "inf"}, "a finite number of at least 1"),
+        ({"factor": "inf"}, ":factor: must end in a number, not 'inf'"),
+        ({"factor": ".inf"}, "a finite number of at least 1"),
         ({"factor": "0", "bound": "== 3"}, "a finite number of at least 1"),
         ({"verdict": "passed"}, "verdict must be one of reproduced, conditional, not reproduced, not 'passed'"),
         ({"conditions": "for tanh"}, "a conditional claim states its conditions, a reproduced one has none"),
@@ -88,6 +91,70 @@ def test_html_is_refused_wherever_it_stands(tiny: SimpleNamespace, option: str, 
     changes = {"verdict": "conditional", "conditions": "for tanh", option: text}
     with pytest.raises(ValueError, match=f"^claim D1-one: {option} holds HTML"):
         declarations_in([tiny.box("D1-one", **changes)])
+
+
+@pytest.mark.parametrize("option", ["title", "statement", "source", "control", "conditions"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{raw}`<b>`", "holds the role {raw}; the roles that are read are cite:p"),
+        ("see {glue:}`figure`", "holds the role {glue:}"),
+        ("*{eval-rst}`x`*", "holds the role {eval-rst}"),
+        ("[x](javascript:alert(1))", "holds a link that begins with 'javascript:'"),
+        ("**[x](JaVa&#115;cript:alert(1))**", "holds a link that begins with 'JaVascript:'"),
+        ("[x](javascript%3Aalert(1))", "holds a link that begins with 'javascript:'"),
+        ("<vbscript:x>", "holds a link that begins with 'vbscript:'"),
+        ("![x](data:text/html;base64,PGI+)", "holds a link that begins with 'data:'"),
+        ("[![x](data:a)](https://a.b)", "holds a link that begins with 'data:'"),
+        ("[x](file:///etc/passwd)", "holds a link that begins with 'file:'"),
+        ("```{include} /etc/passwd", "is no single paragraph"),
+        ("```{raw} html", "is no single paragraph"),
+        ("~~~{eval-rst}", "is no single paragraph"),
+        ("::: {raw} html", "is no single paragraph"),
+        ("+++", "is no single paragraph"),
+        ("(target)=", "is no single paragraph"),
+        ("% hidden", "is no single paragraph"),
+        ("# heading", "is no single paragraph"),
+        ("[x]: javascript:a", "is no single paragraph"),
+    ],
+)
+def test_other_ways_to_html_and_blocks_are_refused_wherever_they_stand(
+    tiny: SimpleNamespace, option: str, text: str, problem: str
+) -> None:
+    changes = {"verdict": "conditional", "conditions": "for tanh", option: text}
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 (the message is compared as it is)
+        declarations_in([tiny.box("D1-one", **changes)])
+    assert str(refusal.value).startswith(f"claim D1-one: {option} {problem}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bound": "<= 010"}, ":bound: 010 is another number to other readers; write 10"),
+        ({"bound": "<= 1_0"}, ":bound: must end in a number, not '1_0'"),
+        ({"bound": "<= ٣"}, ":bound: must end in a number, not '٣'"),
+        ({"bound": "<= 1e-999"}, ":bound: 1e-999 is too small for a float"),
+        ({"factor": "1e999"}, ":factor: 1e999 is too large for a float"),
+        ({"factor": "1e3 times"}, ":factor: must end in a number, not '1e3 times'"),
+    ],
+)
+def test_numbers_are_decimal_numbers(tiny: SimpleNamespace, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        declarations_in([tiny.box("D1-one", **changes)])
+    assert f"claim D1-one: {message}" in str(refusal.value)
+
+
+def test_a_declaration_is_found_beside_notebooks_that_are_none(tmp_path: Path, tiny: SimpleNamespace) -> None:
+    root = tiny.project(tmp_path, {"one": {"code": [], "boxes": [tiny.box("D1-one")]}})
+    named = "{claim} D1-one"
+    bad = {"latin": f"{named} \u00e4".encode("latin-1"), "list": b"[]", "half": f'{{"cells": "{named}'.encode()}
+    bad |= {"number": f'{{"cells": [3], "a": "{named}"}}'.encode(), "none": f'["{named}"]'.encode(), "empty": b""}
+    for name, content in bad.items():
+        (root / f"book/a_{name}.ipynb").write_bytes(content)
+    (root / "book/a_folder.ipynb").mkdir()
+    found = declared_nearby("D1-one", root / "book")
+    assert found is not None
+    assert found.title == "Doubling is adding"
 
 
 def test_what_only_looks_like_html_is_text_or_a_formula(tiny: SimpleNamespace) -> None:

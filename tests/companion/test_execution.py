@@ -24,7 +24,6 @@ from companion.execution import (
     claims_of,
     executed_path,
     lock,
-    parse_parameters,
     run_chapter,
     run_chapters,
     state_of,
@@ -32,6 +31,7 @@ from companion.execution import (
 )
 from companion.ledger import ledger, status
 from companion.notebooks import Execution, in_words, workspace
+from companion.parameters import parse_parameters
 
 WAIT = "import time\ntime.sleep(30)"
 # Both chapters hold a kernel at the same time, or one of them times out.
@@ -626,8 +626,22 @@ def test_values_are_read_as_the_type_of_the_default(single: Path, name: str, tex
         (["run", "-p", "k=many"], "parameter k takes a value of type int like its default 2, not 'many'"),
         (["run", "-p", "k=true"], "parameter k takes a value of type int"),
         (["run", "-p", "k=2.5"], "parameter k takes a value of type int"),
-        (["run", "-p", "rate=fast"], "parameter rate: cannot read 'fast'"),
-        (["run", "-p", "name=3"], "parameter name takes a value of type str"),
+        (["run", "-p", "rate=fast"], "parameter rate takes a value of type float like its default 0.001, not 'fast'"),
+        (
+            ["run", "-p", "k=010"],
+            "one: parameter k: cannot read '010': 010 is another number to other readers; write 10",
+        ),
+        (["run", "-p", "k=1:30"], "1:30 is no text to other readers"),
+        (["run", "-p", "name=#0072B2"], "parameter name: cannot read '#0072B2': there is no value"),
+        (["run", "-p", "name=a #b"], "what follows the value (#b) would be lost; put a text in quotes"),
+        (["run", "-p", "name="], "there is no value; write null, or '' for an empty text"),
+        (["run", "-p", "k=1", "-p", "k=2"], "-p k is given twice: '1' and '2'; keep one"),
+        (["run", "-p", "=3"], "-p takes NAME=VALUE, not '=3'"),
+        (["run", "-p", "name=\udcff"], "it holds the character U+DCFF, which YAML does not allow"),
+        (
+            ["run", "-p", "name=3"],
+            "parameter name takes a value of type str like its default 'a', not 3; put a text in quo",
+        ),
         (["run", "-p", "k=[1"], "parameter k: cannot read '[1'"),
         (["run", "-p", "k"], "-p takes NAME=VALUE, not 'k'"),
     ],

@@ -26,6 +26,14 @@ parts:
     chapters:
       - file: book/appendix/end
 """
+# A new line behind the chapter would take its sections for its own.
+NESTED = """\
+root: book/intro
+chapters:
+  - file: book/depth/one
+    sections:
+      - file: book/appendix/end
+"""
 
 
 @pytest.fixture
@@ -33,21 +41,21 @@ def root(tmp_path: Path, tiny: SimpleNamespace) -> Path:
     tiny.project(tmp_path, {"depth/one": {"code": ["1"]}})
     (tmp_path / "book/appendix").mkdir()
     (tmp_path / "book/appendix/end.md").write_text("# End")
-    (tmp_path / "_toc.yml").write_text(TOC)
+    (tmp_path / "_toc.yml").write_text(TOC, encoding="utf-8")
     return tmp_path
 
 
 def filled(path: Path) -> None:
     """Fill the blanks of a chapter in."""
-    text = path.read_text().replace("«D1»-«word»", "D1-toy").replace("ex-«chapter»-«word»", "ex-toy")
-    path.write_text(re.sub("«([^»]*)»", "text", text))
+    text = path.read_text(encoding="utf-8").replace("«D1»-«word»", "D1-toy").replace("ex-«chapter»-«word»", "ex-toy")
+    path.write_text(re.sub("«([^»]*)»", "text", text), encoding="utf-8")
 
 
 def test_a_new_chapter_comes_behind_its_part_and_a_new_part_before_the_appendix(root: Path) -> None:
     new_chapter(root, "depth/two")
     new_chapter(root, "width/splitting", "Neurons, split")
     assert [chapter.name for chapter in find_chapters(root)] == ["depth/one", "depth/two", "width/splitting"]
-    assert "# a comment stays" in (root / "_toc.yml").read_text()
+    assert "# a comment stays" in (root / "_toc.yml").read_text(encoding="utf-8")
     assert "# Neurons, split" in choose_chapters(root, ["splitting"])[0].notebook.cells[0].source
 
 
@@ -55,7 +63,42 @@ def test_a_new_chapter_comes_behind_its_part_and_a_new_part_before_the_appendix(
 def test_a_bad_or_taken_name_is_refused_and_nothing_is_written(root: Path, name: str) -> None:
     with pytest.raises(ProjectError, match=r"a part and a word|exists"):
         new_chapter(root, name)
-    assert (root / "_toc.yml").read_text() == TOC
+    assert (root / "_toc.yml").read_text(encoding="utf-8") == TOC
+
+
+@pytest.mark.parametrize(
+    ("title", "message"),
+    [
+        ("<script>alert(1)</script>", "--title holds HTML"),
+        ("Neurons\n\n<b>", "--title is no single line"),
+        ("{raw}`x`", "--title holds the role {raw}"),
+        ("[x](javascript:a)", "--title holds a link that begins with 'javascript:'"),
+        ("# Neurons", "--title is no single paragraph"),
+    ],
+)
+def test_a_title_is_a_line_of_text(root: Path, title: str, message: str) -> None:
+    with pytest.raises(ProjectError) as refusal:
+        new_chapter(root, "width/splitting", title)
+    assert str(refusal.value).startswith(message)
+    assert (root / "_toc.yml").read_text(encoding="utf-8") == TOC
+    assert not (root / "book/width").exists()
+
+
+@pytest.mark.parametrize(
+    ("toc", "message"),
+    [
+        (TOC + "\t- x", "_toc.yml: not YAML"),
+        (TOC.replace("appendix/end", "appendix/gone"), "_toc.yml: lists 'book/appendix/gone'"),
+        (NESTED, "no place for book/depth/two"),
+        ("{root: book/intro, chapters: [{file: book/depth/one}]}", "no part 'depth'|no place"),
+    ],
+)
+def test_a_toc_in_which_there_is_no_place_is_left_as_it_is(root: Path, toc: str, message: str) -> None:
+    (root / "_toc.yml").write_text(toc, encoding="utf-8")
+    with pytest.raises(ProjectError, match=message):
+        new_chapter(root, "depth/two")
+    assert (root / "_toc.yml").read_text(encoding="utf-8") == toc
+    assert not (root / "book/depth/two.ipynb").exists()
 
 
 def test_blanks_are_refused_before_anything_runs_and_a_filled_chapter_holds(
@@ -80,6 +123,6 @@ def test_a_page_is_rendered_alone_without_an_execution(root: Path) -> None:
     filled(new_chapter(root, "width/splitting"))
     page, complaints = render_page(root, Path("book/width/splitting.ipynb"))
     assert complaints == ""
-    assert "not measured" in page.read_text()
+    assert "not measured" in page.read_text(encoding="utf-8")
     assert not (root / "_build/executed").exists()
     assert not (root / "_build/html").exists()

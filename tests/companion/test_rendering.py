@@ -12,7 +12,7 @@ import pytest
 
 from companion.__main__ import main
 from companion.chapters import ProjectError
-from companion.rendering import STAMP, RenderingError, render, rendering_digest
+from companion.rendering import STAMP, RenderingError, render, render_page, rendering_digest
 
 CONFIG = """
 title: Tiny
@@ -71,7 +71,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
             },
         },
     )
-    (root / "_config.yml").write_text(CONFIG)
+    (root / "_config.yml").write_text(CONFIG, encoding="utf-8")
     (root / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -86,7 +86,7 @@ def test_glued_values_are_shown_in_every_format(book: Path) -> None:
 
 
 def page(book: Path, name: str) -> str:
-    return (book / "_build/html/book" / f"{name}.html").read_text().replace("’", "'")
+    return (book / "_build/html/book" / f"{name}.html").read_text(encoding="utf-8").replace("’", "'")
 
 
 def test_the_claim_box_stands_where_the_prose_declares_it(book: Path) -> None:
@@ -147,6 +147,108 @@ def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(
     assert {path: path.stat().st_mtime_ns for path in (book / "_build/html").rglob("*")} == pages
 
 
+def test_fresh_pages_are_up_to_date_where_nothing_can_be_written(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("companion.rendering.lock", None)  # whatever locks or writes would raise TypeError
+    monkeypatch.setattr("companion.rendering.write_through", None)
+    assert not render(book)
+
+
+@pytest.mark.parametrize("stamp", [b"", b"[]", b"{}", b"null", b"\xff", b'{"inputs": 3}'])
+def test_a_damaged_stamp_means_that_the_pages_are_out_of_date(
+    book: Path, monkeypatch: pytest.MonkeyPatch, stamp: bytes
+) -> None:
+    good = (book / STAMP).read_bytes()
+    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    (book / STAMP).write_bytes(stamp)
+    shutil.copytree(book / "_build/html", book / "_build/kept")
+    try:
+        assert render(book)
+        assert (book / STAMP).read_bytes() == good
+        assert not render(book)
+    finally:
+        shutil.rmtree(book / "_build/html")
+        (book / "_build/kept").rename(book / "_build/html")
+
+
+def make_pages(root: Path, folder: Path, *options: str) -> str:
+    """What Jupyter Book leaves in a folder, at once."""
+    (folder / "_build/html").mkdir(parents=True)
+    (folder / "_build/html/index.html").write_text(folder.name, encoding="utf-8")
+    return ""
+
+
+def test_each_rendering_has_a_folder_of_its_own_and_removes_what_killed_ones_left(
+    tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny.project(tmp_path, {"one": {"code": []}})
+    (root / "_config.yml").write_text("title: Tiny", encoding="utf-8")
+    folders = []
+
+    def note(root: Path, folder: Path, *options: str) -> str:
+        # An orphan of an earlier build goes on writing, into its own folder and beside it.
+        for earlier in folders:
+            (earlier / "_build/html").mkdir(parents=True, exist_ok=True)
+            (earlier / "_build/html/index.html").write_text("of an orphan", encoding="utf-8")
+        folders.append(folder)
+        return make_pages(root, folder, *options)
+
+    monkeypatch.setattr("companion.rendering._run_jupyter_book", note)
+    for turn in range(3):
+        (root / "book/intro.md").write_text(f"# Intro {turn}", encoding="utf-8")
+        assert render(root)
+        assert (root / "_build/html/index.html").read_text(encoding="utf-8") == folders[-1].name
+        assert render_page(root, Path("book/one.ipynb"))[0] == root / "_build/draft/book/one.html"
+        assert (root / "_build/draft/index.html").read_text(encoding="utf-8") == folders[-1].name
+    assert len(set(folders)) == 6
+    # The orphans that wrote last are gone with the next build; now none writes any more.
+    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    (root / "book/intro.md").write_text("# Intro", encoding="utf-8")
+    assert render(root)
+    render_page(root, Path("book/one.ipynb"))
+    left = {path.name for path in (root / "_build").iterdir() if not path.name.startswith(".")}
+    assert left == {"html", "draft", "rendered.json"}
+
+
+def test_a_killed_swap_leaves_no_stamp_for_other_pages(
+    tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny.project(tmp_path, {"one": {"code": []}})
+    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    assert render(root)
+    intro = (root / "book/intro.md").read_text(encoding="utf-8")
+    (root / "book/intro.md").write_text("# Changed", encoding="utf-8")
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("companion.rendering.write_through", killed)
+        with pytest.raises(KeyboardInterrupt):
+            render(root)
+    (root / "book/intro.md").write_text(intro, encoding="utf-8")
+    assert render(root), "the pages are those of the change"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [(b"a: [", "not YAML"), (b"\xe4", "not YAML in UTF-8"), (b"", "must be a mapping"), (b"[a]", "must be a mapping")],
+)
+def test_settings_that_cannot_be_read_are_refused_by_page(
+    tmp_path: Path,
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: bytes,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tiny.project(tmp_path, {"one": {"code": []}}))
+    Path("_config.yml").write_bytes(config)
+    assert main(["page", "one"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("companion: _config.yml: ")
+    assert message in said
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -181,14 +283,16 @@ def test_a_failed_rendering_leaves_the_last_good_pages_and_says_what_is_wrong(
     book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(book)
-    intro = (book / "book/intro.md").read_text()
+    intro = (book / "book/intro.md").read_text(encoding="utf-8")
     before = (book / "_build/html/book/intro.html").read_bytes()
     (book / "book/intro.md").write_text("# Intro\n\n{glue:text}`nowhere`")
     assert main(["build"]) == 1
     assert "No key 'nowhere' found" in capsys.readouterr().err
     assert (book / "_build/html/book/intro.html").read_bytes() == before
-    assert json.loads((book / STAMP).read_text())["inputs"] != rendering_digest(book)  # so the next build tries again
-    (book / "book/intro.md").write_text(intro)
+    assert json.loads((book / STAMP).read_text(encoding="utf-8"))["inputs"] != rendering_digest(
+        book
+    )  # so the next build tries again
+    (book / "book/intro.md").write_text(intro, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +307,7 @@ def test_a_claim_that_no_page_can_show_fails_the_rendering(
     book: Path, tiny: SimpleNamespace, changes: dict[str, str], message: str
 ) -> None:
     notebook = book / "book/one.ipynb"
-    committed = notebook.read_text()
+    committed = notebook.read_text(encoding="utf-8")
     tiny.notebook(
         notebook, [tiny.claim("D1-one", "1.5e-15"), GLUED], prose=PROSE, boxes=[tiny.box("D1-one", **changes)]
     )
@@ -211,7 +315,7 @@ def test_a_claim_that_no_page_can_show_fails_the_rendering(
         with pytest.raises((RenderingError, ProjectError), match=message):
             render(book)
     finally:
-        notebook.write_text(committed)
+        notebook.write_text(committed, encoding="utf-8")
     assert "alert(1)" not in page(book, "one")
 
 

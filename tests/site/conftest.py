@@ -27,7 +27,7 @@ def toc_entries(node: object) -> Iterator[str]:
             yield from [value] if key in ("root", "file") else toc_entries(value)
 
 
-PAGES = [f"{entry}.html" for entry in toc_entries(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
+PAGES = [f"{entry}.html" for entry in toc_entries(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))]
 
 
 def browser_path() -> str | None:

@@ -20,7 +20,7 @@ def resolve(name: str) -> None:
 
 
 def test_every_name_of_the_notation_exists(root: Path) -> None:
-    names = re.findall(r"`([a-z_]+(?:\.\w+)+)`", (root / "book/appendix/notation.md").read_text())
+    names = re.findall(r"`([a-z_]+(?:\.\w+)+)`", (root / "book/appendix/notation.md").read_text(encoding="utf-8"))
     assert len(names) > 10
     for name in names:
         resolve(name)

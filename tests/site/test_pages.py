@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 @cache
 def parsed(path: Path) -> Page:
-    return Page(path.read_text())
+    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def path(site: Path, page_name: str) -> Path:
 
 
 def test_the_book_is_rendered_from_the_present_files(root: Path) -> None:
-    rendered = json.loads((root / STAMP).read_text())["inputs"]
+    rendered = json.loads((root / STAMP).read_text(encoding="utf-8"))["inputs"]
     assert rendered == rendering_digest(root), "the pages are older than their sources; run `make book`"
 
 
 def test_the_index_leads_to_the_first_page(site: Path, first_page: str) -> None:
-    assert first_page in (site / "index.html").read_text()
+    assert first_page in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_nothing_is_loaded_from_another_host(path: Path) -> None:
@@ -90,7 +90,7 @@ def test_nothing_is_loaded_from_another_host(path: Path) -> None:
 
 def test_no_style_sheet_loads_from_another_host(site: Path) -> None:
     loads = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^)"'\s]+)""")
-    found = {sheet.name: loads.findall(sheet.read_text()) for sheet in site.rglob("*.css")}
+    found = {sheet.name: loads.findall(sheet.read_text(encoding="utf-8")) for sheet in site.rglob("*.css")}
     assert found
     assert not {name: addresses for name, addresses in found.items() if addresses}
 
@@ -156,6 +156,6 @@ def test_the_status_page_names_every_chapter_and_the_versions(site: Path, root: 
 
 def test_every_chapter_says_how_to_rerun_it(site: Path, root: Path) -> None:
     for chapter in {claim.chapter for claim in ledger(root)}:
-        html = (site / "book" / f"{chapter}.html").read_text()
+        html = (site / "book" / f"{chapter}.html").read_text(encoding="utf-8")
         assert "Rerun this chapter" in html
         assert f"{chapter}.ipynb" in html

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,15 +13,20 @@ from typing import cast
 import nbformat
 import pytest
 from nbformat import NotebookNode, v4
+from papermill.cli import _resolve_type
+from papermill.cli import papermill as papermill_cli
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from companion.chapters import Chapter
+from companion.__main__ import _parser
+from companion.chapters import Chapter, choose_chapters
 from companion.execution import sealed
+from companion.ledger import Status
 from companion.measuring import MEASURED_MIME
 from companion.notebooks import Execution
+from companion.parameters import parse_parameters
 from companion.sphinx_executed import rerun_box, show_executed
-from companion.tables import benchmark_markdown, list_table
+from companion.tables import benchmark_markdown, environments_markdown, list_table
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
 PROSE = """# One chapter
@@ -56,6 +62,10 @@ def execute(root: Path) -> Path:
     bundle = {"text/plain": "judged", MEASURED_MIME: {"id": "D2-line", "value": 2.5e-16, "control": 0.5}}
     notebook.cells[2].outputs = [v4.new_output("display_data", data=bundle)]
     notebook.metadata["language_info"] = {"name": "python"}
+    return write_copy(root, notebook)
+
+
+def write_copy(root: Path, notebook: NotebookNode) -> Path:
     digest = hashlib.sha256((root / "data.csv").read_bytes()).hexdigest()
     execution = Execution(
         error=None,
@@ -66,9 +76,18 @@ def execute(root: Path) -> Path:
         files={"data.csv": digest},
     )
     copy = root / "_build/executed/book/one.ipynb"
-    copy.parent.mkdir(parents=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(sealed(notebook, Chapter(root, Path("book/one.ipynb")), {}, execution))
     return copy
+
+
+def execute_again(root: Path) -> None:
+    """Make the copy fresh for the chapter as it is."""
+    notebook = nbformat.read(root / "_build/executed/book/one.ipynb", as_version=4)
+    chapter = Chapter(root, Path("book/one.ipynb"))
+    for cell, committed in zip(notebook.cells, chapter.notebook.cells, strict=True):
+        cell.source = committed.source
+    write_copy(root, notebook)
 
 
 @pytest.fixture
@@ -95,7 +114,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 
 
 def render(root: Path, conf: str = "") -> subprocess.CompletedProcess[str]:
-    (root / "conf.py").write_text(CONF + conf)
+    (root / "conf.py").write_text(CONF + conf, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", ".", "_build/html"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
@@ -105,7 +124,7 @@ def read_chapter(root: Path, *, draft: bool = False) -> NotebookNode:
     path = root / "book/one.ipynb"
     env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
     app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft)))
-    source = [path.read_text()]
+    source = [path.read_text(encoding="utf-8")]
     show_executed(app, "book/one", source)
     return nbformat.reads(source[0], as_version=4)
 
@@ -117,7 +136,7 @@ def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> 
     done = render(project)
     assert done.returncode == 0, done.stderr
     chapter, intro, status = (
-        (project / f"_build/html/book/{name}.html").read_text() for name in ("one", "intro", "status")
+        (project / f"_build/html/book/{name}.html").read_text(encoding="utf-8") for name in ("one", "intro", "status")
     )
     assert "More prose" in chapter
     assert chapter.count('id="claim-D2-line"') == 1
@@ -213,6 +232,27 @@ def test_a_claim_that_is_not_as_declared_fails_the_build(project: Path, old: str
     assert message in done.stderr
 
 
+def test_html_that_a_substitution_makes_is_refused_in_the_box_and_in_the_table(project: Path) -> None:
+    prose(project, "Equal where", '{{ "<" ~ "b>" }}')
+    done = render(project, 'myst_enable_extensions.append("substitution")\n')
+    assert done.returncode != 0
+    assert "a claim's statement holds HTML" in done.stderr
+    (project / "book/intro.md").write_text("# Intro", encoding="utf-8")
+    done = render(project, 'myst_enable_extensions.append("substitution")\n')
+    assert done.returncode != 0
+    assert "claim D2-line holds HTML" in done.stderr
+
+
+def test_a_benchmark_file_that_is_none_is_named(project: Path) -> None:
+    (project / "benchmarks/results").mkdir(parents=True)
+    (project / "book/status.md").write_text("# Status\n\n```{benchmark-tables}\n```\n", encoding="utf-8")
+    for content in ("", "[]", "{}", '{"title": "T", "machine": {}, "rows": [1]}'):
+        (project / "benchmarks/results/x.json").write_text(content, encoding="utf-8")
+        done = render(project)
+        assert done.returncode != 0
+        assert "benchmarks/results/x.json: not what `make benchmark` writes" in done.stderr, content
+
+
 def test_a_claim_on_a_page_that_is_no_chapter_is_refused(project: Path) -> None:
     (project / "book/status.md").write_text(f"# Status\n\n{PROSE.partition('.')[2]}")
     done = render(project)
@@ -234,7 +274,9 @@ def test_a_draft_shows_what_there_is(project: Path, damage: Callable[[Path], Non
     assert "Rerun this chapter" in read_chapter(project, draft=True).cells[-1].source
     done = render(project, "companion_draft = True\n")
     assert done.returncode == 0, done.stderr
-    assert f'aria-label="Claim D2-line, {verdict}"' in (project / "_build/html/book/one.html").read_text()
+    assert f'aria-label="Claim D2-line, {verdict}"' in (project / "_build/html/book/one.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
@@ -244,8 +286,73 @@ def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
     assert '* - `name`\n  - `"relu"`\n  - an activation' in box
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        'colour = "#0072B2"',
+        'text = "it\'s a=b; $HOME `x`"',
+        'digits = "010"',
+        'empty = ""',
+        'lines = "a\\nb"',
+        "rate: float = 1e-3",
+        "shift = -3",
+        "flag = True",
+        "limit = None",
+        "sizes = (1, 2); widths = [3]; k = 2",
+        "widths = [3]",
+        "",
+    ],
+)
+@pytest.mark.parametrize("name", ["one", "deep/two words", "ä&b"])
+def test_the_commands_in_the_rerun_box_are_accepted_and_mean_the_default(project: Path, name: str, source: str) -> None:
+    path = project / f"book/{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    notebook = chapter_notebook()
+    notebook.cells[1].source = source
+    nbformat.write(notebook, path)
+    toc = project / "_toc.yml"
+    toc.write_text(toc.read_text(encoding="utf-8").replace("book/one", f"book/{name}"))
+    chapter = Chapter(project, Path(f"book/{name}.ipynb"))
+    ours, papermill, lab = rerun_box(chapter).split("```bash\n")[1].split("\n```")[0].splitlines()
+    options = _parser().parse_args(shlex.split(ours)[3:])
+    assert choose_chapters(project, options.chapters) == [chapter]
+    assert parse_parameters(chapter, dict(item.split("=", 1) for item in options.parameters)) == {}
+    shown = papermill_cli.make_context("papermill", shlex.split(papermill)[1:]).params
+    given = {key: _resolve_type(text) for key, text in shown["parameters"]} | dict(shown["parameters_raw"])
+    assert given == {key: chapter.parameters[key] for key in given}
+    assert len(given) == len(options.parameters) == (source not in ("", "widths = [3]", r'lines = "a\nb"'))
+    assert shlex.split(lab) == ["jupyter", "lab", f"book/{name}.ipynb"]
+
+
+def test_the_rerun_box_shows_defaults_and_comments_as_they_are(project: Path) -> None:
+    notebook = chapter_notebook()
+    notebook.cells[1].source = 'tick = "`"  # <b>a|b</b> *of* {raw}`x`\nrows = [\n    1,\n    2,\n]  # last'
+    nbformat.write(notebook, project / "book/one.ipynb")
+    execute_again(project)
+    done = render(project)
+    assert done.returncode == 0, done.stderr
+    html = (project / "_build/html/book/one.html").read_text(encoding="utf-8")
+    for text in ("&lt;b&gt;a|b&lt;/b&gt; *of* {raw}`x`", "[1,</span>", '"`"', "<p>last</p>"):
+        assert text in html, text
+
+
 def test_a_cell_of_a_table_may_hold_a_bar_and_a_line_break() -> None:
     assert "* - $|x|$ and more" in list_table(["a"], [["$|x|$\nand more"]], "plain")
+
+
+def test_machines_and_versions_are_shown_as_they_are_whatever_they_hold() -> None:
+    odd = "<script>alert(1)</script> | {raw}`x` $y$ *z*\nnext"
+    status = Status("one", "book/one.ipynb", "fresh", (), 1.0, "2026-01-02T03:04:05+00:00", {"python": odd}, odd)
+    row = {
+        "case": "one", "facts": {}, "seconds": {"ours": 1.0, odd: 1.0}, "ratios": {odd: 1.0}, "spread": {odd: [1, 1]},
+        "best_peer": odd, "goal": None, "met": None,
+    }  # fmt: skip
+    for text in (
+        environments_markdown([status]),
+        benchmark_markdown({"title": "T", "machine": {"a": odd}, "rows": [row]}),
+    ):
+        assert "<script>" not in text
+        assert r"\<script\>alert\(1\)\<\/script\> \| \{raw\}\`x\` \$y\$ \*z\* next" in text
 
 
 def test_a_table_without_rows_says_so() -> None:
