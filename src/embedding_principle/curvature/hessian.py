@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, require_room, variable
 from embedding_principle.curvature.deep import closed_form_hessian
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
 from embedding_principle.risks import Risk
 
 
+@checked
 def hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ), (..., P, P), exactly symmetric.
 
@@ -17,7 +19,11 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
 
     Args:
         risk: the empirical risk.
-        theta: θ, (..., P), of any float type; the Hessian is float64.
+        theta: θ, (..., P), of any float type; the Hessian is float64. It is not finite where θ is not, or where
+            float64 overflows; the others of the batch have theirs.
+
+    Raises:
+        ValueError: if θ is not of that shape, or the Hessian would not fit in memory.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -26,8 +32,12 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
         tensor([[2., 0.],
                 [0., 2.]], dtype=torch.float64)
     """
-    flat = theta.detach().double().reshape(-1, theta.shape[-1])
-    if risk.network.batch_norm_epsilon is not None:
+    theta = variable("theta", theta, (..., risk.network.n_parameters)).detach()
+    require_room("theta", *theta.shape, theta.shape[-1])
+    flat = theta.reshape(-1, theta.shape[-1])
+    if not len(flat):
+        matrix = flat.new_empty(*flat.shape, flat.shape[-1])
+    elif risk.network.batch_norm_epsilon is not None:
         matrix = differentiated_hessian(risk, flat)
     elif has_one_hidden_layer(risk.network):
         matrix = one_hidden_layer_hessian(risk, flat)
@@ -36,6 +46,7 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
     return matrix.view(*theta.shape, theta.shape[-1])
 
 
+@checked
 def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P) by automatic differentiation: any network, but many times slower.
 
@@ -45,5 +56,8 @@ def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
         >>> differentiated_hessian(Risk(Network((1, 1)), x, x), torch.zeros(5, 2).double()).shape
         torch.Size([5, 2, 2])
     """
-    matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
+    theta = variable("theta", theta, ("S", risk.network.n_parameters)).detach()
+    # Outside inference mode, whatever the caller's mode is.
+    with torch.inference_mode(False):
+        matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
     return (matrix + matrix.mT) / 2
