@@ -35,7 +35,7 @@ def test_every_mutant_changes_its_file_and_is_still_python(harness: ModuleType) 
 
 
 def test_a_mutant_is_noticed_and_a_change_of_no_effect_is_not(harness: ModuleType) -> None:
-    mutant = next(each for each in harness.mutants() if each.name == "agreement with the least likely class")
+    mutant = next(each for each in harness.mutants() if each.name == "agreement about the least likely class")
     mutant = replace(mutant, tests=(f"{mutant.tests[0]}::test_agreement_is_about_the_likeliest_class",))
     assert harness.noticed(mutant)
-    assert not harness.noticed(replace(mutant, new="torch.argmax(others, dim=-1)"))
+    assert not harness.noticed(replace(mutant, new="torch.argmax(outputs, dim=-1), -1)"))

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from embedding_principle.arguments import check_fields, checked, number, variable
+
 Elementwise = Callable[[Tensor], Tensor]
 
 _SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. (2017), as in torch.nn.functional.selu
@@ -34,7 +36,7 @@ class AffinePiece:
         intercept: μ.
 
     Raises:
-        ValueError: if the interval is empty or the slope is zero.
+        ValueError: if the interval is empty, the slope is zero, or slope or intercept is not finite.
 
     Example:
         >>> AffinePiece(0.0, math.inf, slope=1.0).contains(torch.tensor([-1.0, 0.0, 2.0]))
@@ -47,13 +49,16 @@ class AffinePiece:
     intercept: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.lower < self.upper:
-            raise ValueError(f"an affine piece needs lower < upper, got ({self.lower}, {self.upper})")
-        if self.slope == 0 or not math.isfinite(self.slope):
-            raise ValueError(f"an affine piece needs a finite slope other than zero, got {self.slope}")
+            raise ValueError(f"lower: an affine piece needs lower < upper, got ({self.lower}, {self.upper})")
+        if number("slope", self.slope) == 0:
+            raise ValueError("slope: an affine piece needs one other than zero, got 0; a constant piece is none")
+        number("intercept", self.intercept)
 
     def contains(self, z: Tensor) -> Tensor:
         """Whether each entry of z lies in the open interval (lower, upper); a boolean tensor of z's shape."""
+        z = variable("z", z, (...,))
         return (z > self.lower) & (z < self.upper)
 
 
@@ -75,7 +80,7 @@ class Activation:
 
     Example:
         >>> relu(torch.tensor([-1.0, 2.0]))
-        tensor([0., 2.])
+        tensor([0., 2.], dtype=torch.float64)
         >>> [piece.slope for piece in leaky_relu().pieces]
         [0.01, 1.0]
         >>> leaky_relu(0.3) == leaky_relu(0.3)
@@ -90,8 +95,8 @@ class Activation:
     parameters: tuple[float, ...] = ()
 
     def __call__(self, z: Tensor) -> Tensor:
-        """σ(z), elementwise."""
-        return self.function(z)
+        """σ(z), elementwise, in float64."""
+        return self.function(variable("z", z, (...,)))
 
 
 def _step(z: Tensor) -> Tensor:
@@ -102,18 +107,20 @@ def _leaky_step(z: Tensor, slope: float) -> Tensor:
     return slope + (1 - slope) * _step(z)
 
 
+@checked
 def leaky_relu(slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0 and slope · z otherwise; two affine pieces.
 
     Raises:
-        ValueError: if the slope is 0 (that is `relu`) or 1 (that is `identity`).
+        ValueError: if the slope is not finite, or 0 (that is `relu`) or 1 (that is `identity`).
 
     Example:
         >>> leaky_relu(0.1)(torch.tensor([-1.0]))
-        tensor([-0.1000])
+        tensor([-0.1000], dtype=torch.float64)
     """
+    slope = number("slope", slope)
     if slope in (0.0, 1.0):
-        raise ValueError(f"leaky_relu: slope {slope} is not leaky; use relu (0) or identity (1)")
+        raise ValueError(f"slope: {slope} is not leaky; use relu (0) or identity (1)")
     return Activation(
         "leaky_relu" if slope == 0.01 else f"leaky_relu({slope:g})",
         partial(functional.leaky_relu, negative_slope=slope),
@@ -279,6 +286,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+@checked
 def named(name: str) -> Activation:
     """The activation of that name; chapters take names as papermill parameters.
 
@@ -290,5 +298,5 @@ def named(name: str) -> Activation:
         ()
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"name: unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -14,18 +14,21 @@ Where a sample sits on a kink of a neuron that transmits, as at z = 0 of a ReLU,
 and proves nothing either: the risk may fall along one side. Such points are never called critical.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, number, real, variable, whole
 from embedding_principle.curvature.hessian import formal_hessian
 from embedding_principle.curvature.kinks import kinks
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
 
 CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
+NOT_FINITE = "not finite"
 
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
@@ -44,8 +47,9 @@ class CriticalPoints:
         status: "converged" (a critical point to round-off), "drifting" (the parameters left the search radius or were
             still growing, or the gradient vanishes along a valley without a critical point), "at a kink" (a sample sits
             on a kink there, so that the risk has one-sided slopes only: the point may be a minimum, or no critical
-            point at all) or "stalled" (no step helps any more, as at a local minimum of the gradient norm, or
-            iterations ran out).
+            point at all), "not finite" (the risk, its gradient or its Hessian is not finite there, as at the end of a
+            training that diverged) or "stalled" (no step helps any more, as at a local minimum of the gradient norm,
+            or iterations ran out).
     """
 
     theta: Tensor
@@ -60,8 +64,10 @@ class CriticalPoints:
         """Which searches ended in a critical point, boolean (S,)."""
         return torch.tensor([status == CONVERGED for status in self.status])
 
+    @checked
     def distinct(self, *, relative_tolerance: float = 1e-8) -> list[int]:
         """Indices of converged points whose risks differ, in increasing order of risk."""
+        number("relative_tolerance", relative_tolerance, at_least=0.0)
         found: list[int] = []
         for index in torch.argsort(self.risk).tolist():
             apart = max(relative_tolerance * abs(float(self.risk[index])), _PERFECT_FIT)
@@ -89,7 +95,7 @@ class _Search:
         self.objective, self.ridge = risk, ridge
         self.theta = starts.clone()
         self.risk, self.gradient = self.evaluate(starts)
-        self.eigenvalues, self.eigenvectors = self.decompose(starts)
+        self.eigenvalues, self.eigenvectors = self.decompose(starts, self.risk, self.gradient)
         self.radius = _longest_step(starts)
         self.polishing = torch.full((count,), not descend)
         self.improving = torch.full((count,), True)
@@ -97,18 +103,32 @@ class _Search:
 
     def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The risk with its ridge term, (S,), and its gradient, (S, P)."""
-        theta = theta.detach().requires_grad_(True)
-        with torch.enable_grad():
+        # Outside inference mode, and with gradients, whatever the caller's mode is.
+        with torch.inference_mode(False):
+            theta = variable("theta", theta, theta.shape).detach().requires_grad_(True)
             risk = self.objective(theta) + self.ridge * theta.square().sum(-1)
             (gradient,) = torch.autograd.grad(risk.sum(), theta)
         return risk.detach(), gradient
 
-    def decompose(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (S, P) and eigenvectors (S, P, P) of the Hessian, ridge term included."""
+    def decompose(self, theta: Tensor, risk: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (S, P) and eigenvectors (S, P, P) of the Hessian, ridge term included.
+
+        Where risk, gradient or Hessian is not finite the eigenvalues are NaN, by which such a row is known.
+        """
         matrix = formal_hessian(self.objective, theta)
         matrix.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge)
-        values, vectors = torch.linalg.eigh(matrix)
-        return values, vectors
+        # LAPACK gives up on all matrices for the sake of one. Sums are quick, and their overflow is a false alarm.
+        if math.isfinite(float(matrix.sum() + risk.sum() + gradient.square().sum())):
+            values, vectors = torch.linalg.eigh(matrix)
+            return values, vectors
+        finite = matrix.isfinite().all((-2, -1)) & risk.isfinite() & _norm(gradient).isfinite()
+        values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], matrix, 0.0))
+        return torch.where(finite[:, None], values, torch.nan), vectors
+
+    @property
+    def lost(self) -> Tensor:
+        """Which rows have a risk, gradient or Hessian that is not finite, boolean (S,)."""
+        return self.eigenvalues[:, 0].isnan()
 
     @property
     def gradient_norm(self) -> Tensor:
@@ -154,12 +174,12 @@ class _Search:
         flat = values.abs() <= _FLAT * values.abs().amax(-1, keepdim=True)
         slope = torch.where(polishing, torch.where(flat, 0.0, values * slope), slope)
         values = torch.where(polishing, values**2, values)
-        move = trust_region_step(values, slope, self.radius[rows])
+        move = _trust_region_step(values, slope, self.radius[rows])
         return (vectors @ move[..., None])[..., 0], -(slope * move + values * move**2 / 2).sum(-1)
 
     def _accept(self, rows: Tensor, theta: Tensor, risk: Tensor, gradient: Tensor) -> None:
         self.theta[rows], self.risk[rows], self.gradient[rows] = theta, risk, gradient
-        self.eigenvalues[rows], self.eigenvectors[rows] = self.decompose(theta)
+        self.eigenvalues[rows], self.eigenvectors[rows] = self.decompose(theta, risk, gradient)
 
     def newton_step(self) -> Tensor:
         """Length of −H⁻¹∇R, moduli of eigenvalues raised to the level of a flat direction at least."""
@@ -198,6 +218,7 @@ _RADIUS_SLACK = 0.05
 _SECULAR_ITERATIONS = 10
 
 
+@checked
 def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
     """The minimizer of slope·s + ½ Σ values_i s_i² over ‖s‖ ≤ radius, in the coordinates of the eigenvectors.
 
@@ -208,11 +229,25 @@ def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
 
     Shapes: values, slope and the result (S, P); radius (S,).
 
+    Raises:
+        ValueError: for other shapes, numbers that are not finite, a radius that is not positive, or overflow.
+
     Example:
         >>> one = torch.tensor([1.0])
         >>> trust_region_step(torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, 1e-9]]), one)
-        tensor([[-0., -1.]])
+        tensor([[-0.0000, -1.0000]], dtype=torch.float64)
     """
+    values = real("values", values, ("S", "P"))
+    slope, radius = real("slope", slope, tuple(values.shape)), real("radius", radius, (len(values),))
+    if not (radius > 0).all():
+        raise ValueError(f"radius: expected positive numbers, got {float(radius.min()):g}")
+    step = _trust_region_step(values, slope, radius)
+    if not torch.isfinite(step).all():
+        raise ValueError("radius: the step overflows float64; scale values, slope and radius")
+    return step
+
+
+def _trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
     least = slope.abs() / radius[..., None]
     shift = (least - values).amax(-1, keepdim=True).clamp(min=0)
     for _ in range(_SECULAR_ITERATIONS):
@@ -227,6 +262,7 @@ def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
     return -step
 
 
+@checked
 def search(
     risk: Risk,
     starts: Tensor,
@@ -242,7 +278,8 @@ def search(
 
     Args:
         risk: the empirical risk R_S.
-        starts: (S, P), of any float type; the search is in float64.
+        starts: (S, P), of any float type; the search is in float64. A start that is not finite, or with derivatives
+            that are not, is a result of its own, "not finite", and leaves the others alone.
         descend: True seeks minima; False takes the critical point that least squares on the gradient finds, a
             saddle more often than not.
         ridge: weight of ‖θ‖². A positive one makes minima finite, but lifted points are critical for ridge 0 only.
@@ -259,7 +296,8 @@ def search(
         can be told from zero down to about 1e-16 ‖H‖ ‖θ‖.
 
     Raises:
-        ValueError: if the starts are not a finite float tensor of shape (S, P), or the ridge is negative.
+        ValueError: if the starts are not floating-point numbers of shape (S, P), S > 0, ridge, tolerance or
+            max_iterations is negative, or the radius is not positive.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -268,11 +306,10 @@ def search(
         >>> found.status, found.theta.round(decimals=6)
         (('converged',), tensor([[3., 1.]], dtype=torch.float64))
     """
-    if starts.dim() != 2 or not starts.is_floating_point() or not torch.isfinite(starts).all():
-        raise ValueError("starts: expected a finite float tensor of shape (S, P)")
-    if not ridge >= 0:
-        raise ValueError(f"ridge: expected a number that is not negative, got {ridge}")
-    state = _Search(risk, ridge, starts.double(), descend)
+    starts = variable("starts", starts, ("S", risk.network.n_parameters)).detach()
+    ridge, tolerance = number("ridge", ridge, at_least=0.0), number("tolerance", tolerance, at_least=0.0)
+    max_iterations, radius = whole("max_iterations", max_iterations, 0), number("radius", radius, above=0.0)
+    state = _Search(risk, ridge, starts, descend)
     midway = state.norm
     for iteration in range(max_iterations):
         rows = _running(state, tolerance, radius)
@@ -290,7 +327,8 @@ def _running(state: _Search, tolerance: float, radius: float) -> Tensor:
     # Below the tolerance a search goes on while steps still halve the gradient: that ends at round-off.
     done = (state.gradient_norm <= tolerance) & ~state.improving
     immobile = state.radius < torch.finfo(torch.float64).eps * state.norm.clamp(min=1)
-    return torch.nonzero(~(done | immobile | (state.norm > radius) | (state.gradient_norm == 0)))[:, 0]
+    over = done | immobile | (state.norm > radius) | (state.gradient_norm == 0) | state.lost
+    return torch.nonzero(~over)[:, 0]
 
 
 # The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
@@ -311,6 +349,11 @@ def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) ->
     growing = (norm > radius) | (norm > _DRIFT_GROWTH * midway)
     bent = kinks(state.objective, state.theta, tolerance=tolerance) > 0
     # The first that holds.
-    outcomes = ((CONVERGED, critical & ~bent), (AT_A_KINK, bent & ~growing), (DRIFTING, vanishing | growing))
+    outcomes = (
+        (NOT_FINITE, state.lost),
+        (CONVERGED, critical & ~bent),
+        (AT_A_KINK, bent & ~growing),
+        (DRIFTING, vanishing | growing),
+    )
     status = tuple(next((name for name, holds in outcomes if holds[row]), STALLED) for row in range(len(norm)))
     return CriticalPoints(state.theta, state.risk, state.gradient_norm, newton_step, state.iterations, status)

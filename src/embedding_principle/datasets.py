@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from embedding_principle.arguments import checked
+
 FOLDER_VARIABLE = "EMBEDDING_PRINCIPLE_DATA"
 DIGIT_SIDES = (28, 14, 7, 4)
 
@@ -49,6 +51,7 @@ class Split:
     test: Dataset
 
 
+@checked
 def iris(*, classes: Sequence[int] = (0, 1, 2), standardized: bool = True) -> Dataset:
     """Return Fisher's Iris flowers: 4 measurements in cm, 50 flowers a class.
 
@@ -74,7 +77,7 @@ def iris(*, classes: Sequence[int] = (0, 1, 2), standardized: bool = True) -> Da
         [7.0, 3.2, 4.7, 1.4]
     """
     if not classes or len(set(classes)) < len(classes) or not set(classes) <= {0, 1, 2}:
-        raise ValueError(f"classes must be distinct members of (0, 1, 2), not {tuple(classes)}")
+        raise ValueError(f"classes: expected distinct members of (0, 1, 2), got {tuple(classes)}")
     measurements, species = _table("iris.csv")
     kept = torch.isin(species, torch.tensor(classes))
     inputs = _standardized(measurements[kept]) if standardized else measurements[kept]
@@ -82,6 +85,7 @@ def iris(*, classes: Sequence[int] = (0, 1, 2), standardized: bool = True) -> Da
     return _classification("iris", inputs, labels, len(classes))
 
 
+@checked
 def wine(*, standardized: bool = True) -> Dataset:
     """Return the wines of Aeberhard and Forina: 13 chemical measurements, 59, 71 and 48 wines of three cultivars.
 
@@ -104,6 +108,7 @@ def wine(*, standardized: bool = True) -> Dataset:
     return _classification("wine", _standardized(measurements) if standardized else measurements, cultivars, 3)
 
 
+@checked
 def digits(*, train: int = 5000, test: int | None = None, side: int = 28) -> Split:
     """Return MNIST digits, grey values from 0 (background) to 1 (ink).
 
@@ -135,25 +140,25 @@ def digits(*, train: int = 5000, test: int | None = None, side: int = 28) -> Spl
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     """
     if side not in DIGIT_SIDES:
-        raise ValueError(f"side must be one of {DIGIT_SIDES}, not {side}")
+        raise ValueError(f"side: expected one of {DIGIT_SIDES}, got {side}")
     return Split(_digits("train", train, side), _digits("t10k", test, side))
 
 
 def _digits(part: str, n: int | None, side: int) -> Dataset:
     images, labels = _idx(f"mnist-{part}-images-idx3-ubyte.bz2"), _idx(f"mnist-{part}-labels-idx1-ubyte.bz2").long()
     if n is not None:
-        kept = _balanced(labels, n)
+        kept = _balanced("train" if part == "train" else "test", labels, n)
         images, labels = images[kept], labels[kept]
     block = 28 // side
     pooled = images.double().reshape(-1, side, block, side, block).mean((2, 4)) / 255
     return _classification(f"mnist {part}", pooled.flatten(1), labels, 10)
 
 
-def _balanced(labels: Tensor, n: int) -> Tensor:
+def _balanced(name: str, labels: Tensor, n: int) -> Tensor:
     """Return the positions of the first n / 10 samples of each class, cycling through the classes."""
     most = 10 * int(labels.bincount().min())
     if n % 10 or not 10 <= n <= most:
-        raise ValueError(f"a balanced selection of digits must be a multiple of 10 from 10 to {most}, not {n}")
+        raise ValueError(f"{name}: a balanced selection is a multiple of 10 from 10 to {most}, not {n}")
     return torch.stack([(labels == digit).nonzero()[: n // 10, 0] for digit in range(10)], 1).flatten()
 
 
@@ -165,6 +170,7 @@ def _idx(name: str) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
+@checked
 def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
     """Return a synthetic target on n equally spaced points of an interval.
 
@@ -202,12 +208,12 @@ def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
         [0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1]
     """
     if name not in _LINE:
-        raise ValueError(f"unknown target {name!r}; known: {', '.join(map(repr, _LINE))}")
+        raise ValueError(f"name: unknown target {name!r}; known: {', '.join(map(repr, _LINE))}")
     target = _LINE[name]
     n = target.points if n is None else n
     least = 16 if target.classes else 2  # with fewer points some of the class patterns do not overlap
     if n < least:
-        raise ValueError(f"n must be at least {least} for {name!r}, not {n}")
+        raise ValueError(f"n: expected at least {least} for {name!r}, got {n}")
     x = torch.linspace(-target.end, target.end, n, dtype=torch.float64)
     if target.classes:
         return _classification(name, x[:, None], target.function(x), target.classes)

@@ -25,6 +25,7 @@ from embedding_principle.activations import (
     softplus,
     tanh,
 )
+from embedding_principle.arguments import checked
 from embedding_principle.networks import Layer, Network, Parametrised, flatten
 
 # The settings with which a module is that activation; with others it is another function.
@@ -123,6 +124,7 @@ def from_module(module: nn.Module) -> Parametrised:
     return Parametrised(network, flatten([step.layer() for step in steps]))
 
 
+@checked
 def to_module(point: Parametrised, *, like: nn.Module | None = None) -> nn.Module:
     """The module that computes a network with its parameters: the inverse of `from_module`.
 

@@ -7,11 +7,22 @@ layer adds (γ[l], β[l]) after its b[l]. θ has shape (..., P): leading dimensi
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
+from embedding_principle.arguments import (
+    check_fields,
+    checked,
+    number,
+    require_common_batch,
+    require_room,
+    require_shape,
+    variable,
+    whole,
+)
 
 # Doubles (2 MB): larger temporaries leave the cache and are asked of the system anew each time, which makes an
 # evaluation on thousands of inputs two to three times as slow.
@@ -36,6 +47,12 @@ class Layer:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (part for part in (self.weight, self.bias, self.gamma, self.beta) if part is not None)
+
+    def variables(self, name: str) -> "Layer":
+        """The same layer in float64, see `arguments.variable`; ValueError where its parts do not fit together."""
+        weight = variable(f"{name}.weight", self.weight, (..., "m", "k"))
+        others = [variable(f"{name}.bias", part, weight.shape[:-1]) for part in (*self,)[1:]]
+        return Layer(weight, *others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +94,10 @@ class Network:
         activations: (σ_1, …, σ_{L−1}), one per hidden layer.
         batch_norm_epsilon: None without batch normalization; otherwise the ε of Ioffe and Szegedy (2015):
             z ↦ γ (z − mean) / sqrt(var + ε) + β with mean and (biased) variance over the n inputs of the pass.
+            Where ε = 0 a neuron that is constant on them has no normalization: it is not a number.
 
     Raises:
-        ValueError: if a width is not a positive integer, or the number of activations is not L − 1.
+        ValueError: if a width is not a positive integer, the number of activations is not L − 1, or ε is negative.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -95,14 +113,21 @@ class Network:
     batch_norm_epsilon: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or any(not isinstance(m, int) or m < 1 for m in self.widths):
+        check_fields(self)
+        # The class is frozen.
+        object.__setattr__(self, "widths", tuple(map(int, self.widths)))
+        object.__setattr__(self, "activations", tuple(self.activations))
+        if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"widths: need at least two positive integers, got {self.widths}")
+        if self.batch_norm_epsilon is not None:
+            number("batch_norm_epsilon", self.batch_norm_epsilon, at_least=0.0)
         if len(self.activations) != self.depth - 1:
             raise ValueError(
                 f"activations: {self.depth - 1} hidden layers need as many activations, got {len(self.activations)}"
             )
 
     @classmethod
+    @checked
     def uniform(
         cls, widths: Sequence[int], activation: Activation, *, batch_norm_epsilon: float | None = None
     ) -> "Network":
@@ -114,6 +139,7 @@ class Network:
         """L, the number of affine maps; there are L − 1 hidden layers."""
         return len(self.widths) - 1
 
+    @checked
     def inserted(self, position: int, width: int, activation: Activation) -> "Network":
         """The architecture with a hidden layer between layers q and q+1; ValueError unless q is among 0 … L−1.
 
@@ -128,6 +154,7 @@ class Network:
         activations = (*self.activations[:position], activation, *self.activations[position:])
         return replace(self, widths=widths, activations=activations)
 
+    @checked
     def without(self, position: int) -> "Network":
         """The architecture without hidden layer q + 1, as before `inserted`; ValueError where there is none."""
         self.check_hidden(position)
@@ -135,11 +162,13 @@ class Network:
         activations = (*self.activations[:position], *self.activations[position + 1 :])
         return replace(self, widths=widths, activations=activations)
 
+    @checked
     def with_activation(self, position: int, activation: Activation) -> "Network":
         """The architecture with another σ in hidden layer q + 1; ValueError where there is none."""
         self.check_hidden(position)
         return replace(self, activations=(*self.activations[:position], activation, *self.activations[position + 1 :]))
 
+    @checked
     def check_hidden(self, position: int) -> None:
         """Refuse, by a ValueError, a position q at which there is no hidden layer q + 1."""
         if not 0 <= position < self.depth - 1:
@@ -147,11 +176,12 @@ class Network:
                 f"position: no hidden layer at {position}; widths {self.widths} have positions 0 … {self.depth - 2}"
             )
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """P, the length of θ."""
-        return sum(math.prod(shape) for shapes in self._shapes() for shape in shapes)
+        return sum(math.prod(shape) for shapes in self._shapes for shape in shapes)
 
+    @cached_property
     def _shapes(self) -> list[tuple[tuple[int, ...], ...]]:
         shapes: list[tuple[tuple[int, ...], ...]] = []
         for index, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:]), start=1):
@@ -160,12 +190,12 @@ class Network:
         return shapes
 
     def layers(self, theta: Tensor) -> list[Layer]:
-        """Split θ (..., P) into its layers; the tensors are views of θ.
+        """Split θ (..., P), or anything else that has an entry for each parameter, into its layers: views of it.
 
         Raises:
-            ValueError: if the last dimension of θ is not P.
+            ValueError: if it is no tensor with a last dimension of P.
         """
-        return [Layer(*parts) for parts in self._split(theta, self._shapes())]
+        return [Layer(*parts) for parts in self._split(theta, self._shapes)]
 
     def augmented_order(self) -> Tensor:
         """The order (V[1], γ[1], β[1], …, V[L]) of the parameters, in which each bias stands beside its weights.
@@ -197,13 +227,15 @@ class Network:
             tensor([[0, 1, 4],
                     [2, 3, 5]])
         """
-        shapes = [((fan_out, fan_in + 1), *scaling) for (fan_out, fan_in), _, *scaling in self._shapes()]
+        shapes = [((fan_out, fan_in + 1), *scaling) for (fan_out, fan_in), _, *scaling in self._shapes]
         return [AugmentedLayer(matrix, tuple(scaling)) for matrix, *scaling in self._split(reordered, shapes)]
 
     def _split(self, theta: Tensor, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[Tensor]]:
         """Views of consecutive entries of θ (..., P) in these shapes, group by group."""
+        if not isinstance(theta, Tensor) or theta.layout is not torch.strided:
+            raise ValueError(f"theta: expected a dense tensor, got {getattr(theta, 'layout', type(theta).__name__)}")
         sizes = [math.prod(shape) for shapes in groups for shape in shapes]
-        _check_parameters(theta, sum(sizes))
+        require_shape("theta", theta, (..., sum(sizes)))
         views = iter(torch.split(theta, sizes, dim=-1))
         return [[next(views).view(*theta.shape[:-1], *shape) for shape in shapes] for shapes in groups]
 
@@ -211,30 +243,46 @@ class Network:
         """The forward pass with every layer's pre-activations and features.
 
         Args:
-            theta: (..., P).
+            theta: (..., P). Entries that are not finite, or so large that float64 overflows, show in what is computed.
             inputs: (n, m_0), or (..., n, m_0) to give each network of the batch inputs of its own.
+
+        Raises:
+            ValueError: for other shapes, or numbers that are not floating-point ones.
         """
+        return self._trace(*self._checked(theta, inputs))
+
+    def _checked(self, theta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        theta = variable("theta", theta, (..., self.n_parameters))
+        inputs = variable("inputs", inputs, (..., "n", self.widths[0]))
+        if inputs.dim() > 2:
+            require_common_batch(theta.shape[:-1], inputs.shape[:-2])
+        return theta, inputs
+
+    def _trace(self, theta: Tensor, inputs: Tensor) -> Trace:
         features = [inputs]
         preactivations = []
         layers = self.layers(theta)
         for layer, activation in zip(layers, self.activations):
             z = self._normalize(_affine(layer, features[-1]), layer)
             preactivations.append(z)
-            features.append(activation(z))
+            features.append(activation.function(z))
         return Trace(tuple(preactivations), tuple(features), _affine(layers[-1], features[-1]))
 
     def forward(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """The output f_θ(x_i) for every input, (..., n, m_L), found for so many inputs at a time as the cache holds.
 
+        Arguments are those of `trace`.
+
         Example:
             >>> Network((2, 1)).forward(torch.ones(10, 3), torch.ones(100_000, 2)).shape
             torch.Size([10, 100000, 1])
         """
+        theta, inputs = self._checked(theta, inputs)
         networks = math.prod(theta.shape[:-1])
         rows = max(1, _CACHED // (max(1, networks) * max(self.widths)))
         if self.batch_norm_epsilon is not None or inputs.shape[-2] <= rows:
-            return self.trace(theta, inputs).output
-        return torch.cat([self.trace(theta, block).output for block in torch.split(inputs, rows, dim=-2)], dim=-2)
+            return self._trace(theta, inputs).output
+        return torch.cat([self._trace(theta, block).output for block in torch.split(inputs, rows, dim=-2)], dim=-2)
 
     def _normalize(self, z: Tensor, layer: Layer) -> Tensor:
         if layer.gamma is None or layer.beta is None or self.batch_norm_epsilon is None:
@@ -243,6 +291,7 @@ class Network:
         standardized = (z - mean) * torch.rsqrt(variance + self.batch_norm_epsilon)
         return standardized * layer.gamma.unsqueeze(-2) + layer.beta.unsqueeze(-2)
 
+    @checked
     def initial(
         self, generator: Generator, *, scale: float = 1.0, bias_scale: float = 0.0, batch: Sequence[int] = ()
     ) -> Tensor:
@@ -256,6 +305,10 @@ class Network:
             >>> Network.uniform((3, 4, 2), relu).initial(g, batch=(10,)).shape
             torch.Size([10, 26])
         """
+        number("scale", scale)
+        number("bias_scale", bias_scale)
+        batch = [whole("batch", size, 0) for size in batch]
+        require_room("batch", *batch, self.n_parameters)
         theta = torch.randn(*batch, self.n_parameters, generator=generator, dtype=torch.float64)
         for layer in self.layers(theta):  # views: in-place changes write to θ
             layer.weight.mul_(scale / math.sqrt(layer.weight.shape[-1]))
@@ -270,19 +323,26 @@ def _affine(layer: Layer, features: Tensor) -> Tensor:
     return (features @ layer.weight.mT).add_(layer.bias.unsqueeze(-2))
 
 
+@checked
 def flatten(layers: Sequence[Layer]) -> Tensor:
     """The flat θ of these layers: the inverse of `Network.layers`.
+
+    Raises:
+        ValueError: if there is none, or their parts do not belong to one batch.
 
     Example:
         >>> from embedding_principle.activations import tanh
         >>> network = Network.uniform((2, 3, 1), tanh)
-        >>> theta = torch.arange(13.0)
+        >>> theta = torch.arange(13.0).double()
         >>> torch.equal(flatten(network.layers(theta)), theta)
         True
     """
     parts = []
-    for weight, *others in layers:
+    for index, layer in enumerate(layers):
+        weight, *others = layer.variables(f"layers[{index}]")
         parts += [weight.flatten(-2), *others]
+    if not parts or any(part.shape[:-1] != parts[0].shape[:-1] for part in parts):
+        raise ValueError(f"layers: expected parts of one batch, got shapes {[tuple(part.shape) for part in parts]}")
     return torch.cat(parts, dim=-1)
 
 
@@ -292,14 +352,12 @@ def with_ones(features: Tensor, *, dim: int = -1) -> Tensor:
     Example:
         >>> with_ones(torch.tensor([[2.0], [3.0]]))
         tensor([[2., 1.],
-                [3., 1.]])
+                [3., 1.]], dtype=torch.float64)
     """
+    features = variable("features", features, (...,))
+    if not features.shape[whole("dim", dim, -features.dim(), features.dim() - 1)]:
+        raise ValueError(f"features: there is none along dimension {dim}, got shape {tuple(features.shape)}")
     return torch.cat([features, torch.ones_like(features.narrow(dim, 0, 1))], dim)
-
-
-def _check_parameters(theta: Tensor, count: int) -> None:
-    if theta.shape[-1:] != (count,):
-        raise ValueError(f"theta: expected last dimension {count}, got {tuple(theta.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,10 +366,11 @@ class Parametrised:
 
     Attributes:
         network: the architecture.
-        theta: θ, (..., P).
+        theta: θ, (..., P), float64 from any floating-point type. It need not be finite: what a diverged training left
+            has outputs too, which say so.
 
     Raises:
-        ValueError: if the last dimension of θ is not P.
+        ValueError: if θ is not of that shape, or not of floating-point numbers.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -324,7 +383,9 @@ class Parametrised:
     theta: Tensor
 
     def __post_init__(self) -> None:
-        _check_parameters(self.theta, self.network.n_parameters)
+        check_fields(self)
+        # The class is frozen.
+        object.__setattr__(self, "theta", variable("theta", self.theta, (..., self.network.n_parameters)))
 
     def __getitem__(self, index: int | slice | Tensor) -> "Parametrised":
         """Some points of a batch."""
@@ -338,8 +399,10 @@ class Parametrised:
         """Another point, or batch of points, of the same network."""
         return Parametrised(self.network, theta)
 
+    @checked
     def expand(self, *batch: int) -> "Parametrised":
         """The same point, or batch, once for each index of further leading dimensions: views, not copies."""
+        batch = tuple(whole("batch", size, 0) for size in batch)
         return self.with_theta(self.theta.expand(*batch, *self.theta.shape))
 
     def layers(self) -> list[Layer]:
@@ -354,6 +417,7 @@ class Parametrised:
         """See `Network.forward`."""
         return self.network.forward(self.theta, inputs)
 
+    @checked
     def inserted(self, position: int, first: Layer, second: Layer, activation: Activation) -> "Parametrised":
         """One hidden layer more: `first` and `second` take the place of layer q + 1, σ between them.
 
@@ -363,15 +427,18 @@ class Parametrised:
             >>> from embedding_principle.activations import identity
             >>> one = Layer(torch.ones(1, 1), torch.ones(1))
             >>> Parametrised(Network((1, 1)), torch.ones(2)).inserted(0, one, one, identity).forward(torch.ones(1, 1))
-            tensor([[3.]])
+            tensor([[3.]], dtype=torch.float64)
         """
+        first, second = first.variables("first"), second.variables("second")
         network = self.network.inserted(position, first.bias.shape[-1], activation)
         return self._spliced(network, position, 1, first, second)
 
+    @checked
     def without(self, position: int, merged: Layer) -> "Parametrised":
         """One hidden layer less: `merged`, weight (..., m_{q+2}, m_q), takes the place of layers q + 1 and q + 2."""
-        return self._spliced(self.network.without(position), position, 2, merged)
+        return self._spliced(self.network.without(position), position, 2, merged.variables("merged"))
 
+    @checked
     def replaced(self, position: int, *layers: Layer, activation: Activation | None = None) -> "Parametrised":
         """Other layers, of any width, in the place of layers q + 1, q + 2, …; σ behind the first of them, if given.
 
@@ -382,6 +449,8 @@ class Parametrised:
             >>> point.replaced(0, *wide).network.widths
             (1, 3, 1)
         """
+        whole("position", position, 0, self.network.depth - len(layers))
+        layers = tuple(layer.variables("layers") for layer in layers)
         end = position + len(layers)
         widths = (*self.network.widths[: position + 1], *(layer.bias.shape[-1] for layer in layers))
         network = replace(self.network, widths=widths + self.network.widths[end + 1 :])
@@ -394,7 +463,7 @@ class Parametrised:
         given = self.layers()
         spliced = [*given[:position], *layers, *given[position + count :]]
         # P alone may agree by chance.
-        for number, (layer, shape) in enumerate(zip(spliced, zip(network.widths[1:], network.widths)), start=1):
+        for place, (layer, shape) in enumerate(zip(spliced, zip(network.widths[1:], network.widths)), start=1):
             if layer.weight.shape[-2:] != shape:
-                raise ValueError(f"layer {number}: expected weights {shape}, got {tuple(layer.weight.shape)}")
+                raise ValueError(f"layer {place}: expected weights {shape}, got {tuple(layer.weight.shape)}")
         return Parametrised(network, flatten(spliced))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import check_fields, real, variable
 from embedding_principle.networks import Network, Parametrised
 
 _Curve = Callable[[Tensor, Tensor], Tensor]
@@ -149,11 +150,12 @@ class Risk:
         targets: y, (n, m_L).
         loss: `squared_error` or `cross_entropy`.
 
-    Data and θ of other floating-point types are converted to float64.
+    Data and θ of other floating-point types are converted to float64. Where θ is not finite, or so large that float64
+    overflows, neither is its risk, nor the gradient.
 
     Raises:
-        ValueError: if shapes do not fit the network, data are not floating-point numbers or not finite, or
-            cross-entropy targets are not probabilities.
+        ValueError: if there is no sample, shapes do not fit the network, data are not floating-point numbers or not
+            finite, or cross-entropy targets are not probabilities.
 
     Example:
         >>> risk = Risk(Network((1, 1)), torch.ones(4, 1).double(), torch.zeros(4, 1).double())
@@ -169,11 +171,11 @@ class Risk:
     loss: Loss = squared_error
 
     def __post_init__(self) -> None:
-        first, last = self.network.widths[0], self.network.widths[-1]
-        n = len(self.inputs)
+        check_fields(self)
+        widths = self.network.widths
         # The class is frozen.
-        object.__setattr__(self, "inputs", as_float64("inputs", self.inputs, (n, first)))
-        object.__setattr__(self, "targets", as_float64("targets", self.targets, (n, last)))
+        object.__setattr__(self, "inputs", real("inputs", self.inputs, ("n", widths[0])))
+        object.__setattr__(self, "targets", real("targets", self.targets, (len(self.inputs), widths[-1])))
         if self.loss == cross_entropy:
             sums = self.targets.sum(-1)
             # Targets are sums of at most m_L floats: their rounding stays far below 1e-12.
@@ -189,50 +191,20 @@ class Risk:
         return self.loss.residuals(self._outputs(theta), self.targets)
 
     def _outputs(self, theta: Tensor) -> Tensor:
-        return self.network.forward(theta.double(), self.inputs)
+        return self.network.forward(theta, self.inputs)
 
     def gradient(self, theta: Tensor) -> Tensor:
         """∇R_S(θ), of θ's shape; a batch of θ is differentiated in one backward pass."""
-        theta = theta.detach().double().requires_grad_(True)
-        with torch.enable_grad():
+        # Outside inference mode, and with gradients, whatever the caller's mode is.
+        with torch.inference_mode(False):
+            theta = variable("theta", theta, (..., self.network.n_parameters)).detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self(theta).sum(), theta)
         return gradient
 
     def at(self, theta: Tensor) -> Parametrised:
         """θ (..., P) with the network that this is the risk of."""
-        return Parametrised(self.network, theta.double())
+        return Parametrised(self.network, theta)
 
     def on(self, network: Network) -> "Risk":
         """The risk of another network on the same training set and loss."""
         return Risk(network, self.inputs, self.targets, self.loss)
-
-
-def as_float64(name: str, data: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Finite data of this shape as float64, from any floating-point type.
-
-    Raises:
-        ValueError: naming the argument and what is wrong with it.
-
-    Example:
-        >>> as_float64("inputs", torch.ones(1, 2), (1, 2))
-        tensor([[1., 1.]], dtype=torch.float64)
-    """
-    converted = data.double() if data.is_floating_point() else data
-    check_data(name, converted, shape)
-    return converted
-
-
-def check_data(name: str, data: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse data that are not a finite float64 tensor of this shape.
-
-    Raises:
-        ValueError: naming the argument and what is wrong with it.
-    """
-    if tuple(data.shape) != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {tuple(data.shape)}")
-    if data.dtype != torch.float64:
-        remedy = "take real numbers" if data.is_complex() else "convert with .double()"
-        raise ValueError(f"{name}: expected float64, got {data.dtype}; {remedy}")
-    if not torch.isfinite(data).all():
-        row = int((~torch.isfinite(data)).any(-1).nonzero()[0])
-        raise ValueError(f"{name}: sample {row} is not finite")

@@ -261,9 +261,9 @@ def test_name_and_parameters_make_an_activation() -> None:
 def test_bad_requests_are_named() -> None:
     with pytest.raises(ValueError, match=r"unknown activation 'swish'; known: relu, leaky_relu"):
         named("swish")
-    with pytest.raises(ValueError, match="slope other than zero"):
+    with pytest.raises(ValueError, match="slope: an affine piece needs one other than zero"):
         AffinePiece(0.0, 1.0, slope=0.0)
     with pytest.raises(ValueError, match="lower < upper"):
         AffinePiece(1.0, 1.0, slope=1.0)
-    with pytest.raises(ValueError, match=r"slope 1\.0 is not leaky"):
+    with pytest.raises(ValueError, match=r"slope: 1\.0 is not leaky"):
         leaky_relu(1.0)

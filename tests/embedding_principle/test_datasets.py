@@ -101,7 +101,7 @@ def test_iris_labels_are_positions_in_classes():
 
 @pytest.mark.parametrize("classes", [(), (0, 0), (0, 3), (-1,)])
 def test_iris_refuses_wrong_classes(classes):
-    with pytest.raises(ValueError, match=r"classes must be distinct members of \(0, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"classes: expected distinct members of \(0, 1, 2\)"):
         iris(classes=classes)
 
 
@@ -178,7 +178,7 @@ def test_training_and_test_images_are_disjoint(mnist):
         ({"train": 5010}, "multiple of 10 from 10 to 5000, not 5010"),
         ({"train": 0}, "not 0"),
         ({"test": 8930}, "multiple of 10 from 10 to 8920, not 8930"),
-        ({"side": 10}, r"side must be one of \(28, 14, 7, 4\), not 10"),
+        ({"side": 10}, r"side: expected one of \(28, 14, 7, 4\), got 10"),
     ],
 )
 def test_digits_refuse_wrong_selections(arguments, message):
@@ -253,7 +253,7 @@ def test_unknown_target_lists_the_known_ones():
 
 @pytest.mark.parametrize(("name", "n", "least"), [("sin", 1, 2), ("two classes", 15, 16), ("three classes", 15, 16)])
 def test_too_few_points_are_refused(name, n, least):
-    with pytest.raises(ValueError, match=f"n must be at least {least} for '{name}', not {n}"):
+    with pytest.raises(ValueError, match=f"n: expected at least {least} for '{name}', got {n}"):
         one_dimensional(name, n=n)
 
 

@@ -173,7 +173,7 @@ def test_bad_requests_are_named() -> None:
     with pytest.raises(ValueError, match="activations: 2 hidden layers need as many activations, got 1"):
         Network((1, 2, 2, 1), (tanh,))
     for split in (Network.layers, Network.augmented_layers):
-        with pytest.raises(ValueError, match="theta: expected last dimension 7"):
+        with pytest.raises(ValueError, match=r"theta: expected shape \(..., 7\), got \(8,\)"):
             split(Network.uniform((1, 2, 1), tanh), torch.zeros(8))
 
 
@@ -222,9 +222,9 @@ def test_replaced_layers_may_have_another_width() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     point = parametrised((2, 3, 1))
     first, second = point.layers()
-    with pytest.raises(ValueError, match=r"theta: expected last dimension 13, got \(12,\)"):
+    with pytest.raises(ValueError, match=r"theta: expected shape \(..., 13\), got \(12,\)"):
         point.with_theta(point.theta[:-1])
-    with pytest.raises(ValueError, match=r"theta: expected last dimension 13, got \(\)"):
+    with pytest.raises(ValueError, match=r"theta: expected shape \(..., 13\), got \(\)"):
         point.with_theta(point.theta[0])
     with pytest.raises(ValueError, match="position: 2 is not among 0 … 1"):
         point.inserted(2, second, second, relu)
@@ -237,5 +237,5 @@ def test_what_does_not_fit_is_refused() -> None:
         point.without(0, second)
     with pytest.raises(ValueError, match=r"layer 2: expected weights \(1, 2\), got \(1, 3\)"):
         point.replaced(0, Layer(first.weight[:2], first.bias[:2]))
-    with pytest.raises(ValueError, match="activations"):
+    with pytest.raises(ValueError, match="position: expected a whole number from 0 to 0, got 1"):
         point.replaced(1, second, second)

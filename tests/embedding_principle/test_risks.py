@@ -175,19 +175,19 @@ def test_other_float_types_become_float64(loss: Loss, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize(("dtype", "remedy"), [(torch.int64, "convert with"), (torch.complex128, "take real numbers")])
 def test_other_numbers_are_refused(dtype: torch.dtype, remedy: str) -> None:
     labels = torch.eye(2, dtype=dtype)
-    with pytest.raises(ValueError, match=f"targets: expected float64, got {dtype}; {remedy}"):
+    with pytest.raises(ValueError, match=f"targets: expected floating-point numbers, got {dtype}; {remedy}"):
         Risk(Network((2, 2)), torch.eye(2).double(), labels, cross_entropy)
 
 
 def test_bad_data_are_named() -> None:
     network = Network.uniform((2, 3, 1), tanh)
     x, y = torch.zeros(4, 2).double(), torch.zeros(4, 1).double()
-    with pytest.raises(ValueError, match=r"inputs: expected shape \(4, 2\), got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"inputs: expected shape \(n, 2\), got \(4, 3\)"):
         Risk(network, torch.zeros(4, 3).double(), y)
     with pytest.raises(ValueError, match=r"targets: expected shape \(4, 1\), got \(3, 1\)"):
         Risk(network, x, y[:3])
     x[2, 1] = math.nan
-    with pytest.raises(ValueError, match="inputs: sample 2 is not finite"):
+    with pytest.raises(ValueError, match="inputs: row 2 is not finite"):
         Risk(network, x, y)
     with pytest.raises(ValueError, match="targets: cross-entropy needs rows that are probabilities"):
         Risk(network, torch.zeros(4, 2).double(), y, cross_entropy)

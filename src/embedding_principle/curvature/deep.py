@@ -22,6 +22,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked
 from embedding_principle.curvature.passes import OPERAND, Passes, blocks_of_passes, outer
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
@@ -29,8 +30,12 @@ from embedding_principle.risks import Risk
 Tangents = dict[int, Tensor]
 
 
+@checked
 def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P), exactly symmetric, of a network without batch normalization.
+
+    Raises:
+        ValueError: if θ is not of that shape, or the network has batch normalization.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]]).double()
@@ -39,8 +44,9 @@ def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
                  [0., 2.]]], dtype=torch.float64)
     """
     network = risk.network
-    matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, samples in blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in network.widths)):
+    blocks = blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in network.widths))
+    matrix = risk.inputs.new_empty(*theta.shape, theta.shape[-1])
+    for rows, samples in blocks:
         sums = _Sums(network)
         for passes in samples:
             sums.add(passes)

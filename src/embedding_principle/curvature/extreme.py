@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Generator, Tensor
 
+from embedding_principle.arguments import checked, number, real, whole
 from embedding_principle.risks import Risk
 
 
@@ -29,12 +30,16 @@ class ExtremeEigenvalues:
     products: int
 
 
+@checked
 def hessian_vector_product(risk: Risk, theta: Tensor) -> Callable[[Tensor], Tensor]:
     """The map v ↦ ∇²R_S(θ) v on vectors (P,): one gradient is taken, and its graph kept for every product.
 
     Args:
         risk: the empirical risk; batch normalization is allowed.
         theta: θ, (P,).
+
+    Raises:
+        ValueError: if θ, or a vector that is multiplied, is not finite or not of that shape.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -43,18 +48,22 @@ def hessian_vector_product(risk: Risk, theta: Tensor) -> Callable[[Tensor], Tens
         >>> product(torch.tensor([1.0, 2.0]).double())
         tensor([2., 4.], dtype=torch.float64)
     """
-    theta = theta.detach().requires_grad_(True)
-    with torch.enable_grad():
+    theta = real("theta", theta, (risk.network.n_parameters,)).requires_grad_(True)
+    # Outside inference mode, and with gradients, whatever the caller's mode is.
+    with torch.inference_mode(False):
         (gradient,) = torch.autograd.grad(risk(theta), theta, create_graph=True)
 
     def product(vector: Tensor) -> Tensor:
         """∇²R v for v (P,)."""
-        (image,) = torch.autograd.grad(gradient, theta, vector, retain_graph=True)
+        with torch.inference_mode(False):
+            direction = real("vector", vector, tuple(theta.shape))
+            (image,) = torch.autograd.grad(gradient, theta, direction, retain_graph=True)
         return image
 
     return product
 
 
+@checked
 def extreme_eigenvalues(
     risk: Risk, theta: Tensor, *, generator: Generator, count: int = 1, tolerance: float = 1e-8
 ) -> ExtremeEigenvalues:
@@ -68,8 +77,8 @@ def extreme_eigenvalues(
         tolerance: wanted accuracy relative to ‖H‖, at both ends.
 
     Raises:
-        ValueError: if P is not larger than 2 · count.
-        scipy.sparse.linalg.ArpackNoConvergence: if Lanczos does not reach the tolerance.
+        ValueError: if P is not larger than 2 · count, a derivative is not finite, or Lanczos does not reach the
+            tolerance.
 
     Example:
         >>> from embedding_principle.networks import Network
@@ -80,14 +89,30 @@ def extreme_eigenvalues(
         >>> round(ends.smallest.item(), 6), round(ends.largest.item(), 6)
         (1.333333, 2.0)
     """
-    if theta.dim() != 1 or len(theta) <= 2 * count:
+    theta = real("theta", theta, (risk.network.n_parameters,))
+    count, tolerance = whole("count", count, 1), number("tolerance", tolerance, at_least=0.0)
+    if len(theta) <= 2 * count:
         raise ValueError(f"theta: expected shape (P,) with P > {2 * count}, got {tuple(theta.shape)}")
     product = _CountedProduct(hessian_vector_product(risk, theta))
     start = torch.randn(len(theta), generator=generator, dtype=torch.float64).numpy()
+    try:
+        return _ends(product, start, count, tolerance)
+    except ArpackError as error:
+        image = product(start)
+        if not np.isfinite(image).all():
+            raise ValueError("theta: the Hessian there is not finite; it overflows float64") from error
+        if image.any():
+            raise ValueError(f"tolerance: Lanczos does not reach {tolerance:g} ({error}); ask for less") from error
+        # No random vector but one of the null matrix has no image.
+        nothing = torch.zeros(count, dtype=torch.float64)
+        return ExtremeEigenvalues(nothing, nothing, 0.0, product.spent)
+
+
+def _ends(product: "_CountedProduct", start: np.ndarray, count: int, tolerance: float) -> ExtremeEigenvalues:
     # ARPACK's tolerance is relative to each eigenvalue, so one near zero would never converge: a shift by about the
     # norm gives both ends an accuracy relative to it. A tenth is exact enough for the norm.
-    norm = abs(eigsh(product.shifted(0.0, len(theta)), k=1, tol=0.1, v0=start, return_eigenvectors=False)[0])
-    shifted = product.shifted(2 * norm, len(theta))
+    norm = abs(eigsh(product.shifted(0.0, len(start)), k=1, tol=0.1, v0=start, return_eigenvectors=False)[0])
+    shifted = product.shifted(2 * norm, len(start))
     values, vectors = eigsh(shifted, k=2 * count, which="BE", tol=tolerance, v0=start)
     residuals = [np.linalg.norm(product(v) + (2 * norm - value) * v) for value, v in zip(values, vectors.T.copy())]
     ends = torch.from_numpy(values - 2 * norm)

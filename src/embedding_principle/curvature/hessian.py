@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, require_room, variable
 from embedding_principle.curvature.deep import closed_form_hessian
 from embedding_principle.curvature.kinks import require_smooth
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
 from embedding_principle.risks import Risk
 
 
+@checked
 def hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ), (..., P, P), exactly symmetric.
 
@@ -17,9 +19,11 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
 
     Args:
         risk: the empirical risk.
-        theta: θ, (..., P), of any float type; the Hessian is float64.
+        theta: θ, (..., P), of any float type; the Hessian is float64. It is not finite where θ is not, or where
+            float64 overflows; the others of the batch have theirs.
 
     Raises:
+        ValueError: if θ is not of that shape, or the Hessian would not fit in memory.
         KinkError: if a sample sits on a kink of σ, where there is no Hessian; see `kinks.require_smooth`.
 
     Example:
@@ -33,6 +37,7 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
     return formal_hessian(risk, theta)
 
 
+@checked
 def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """The same by its formula alone: on a kink, with autograd's choice of σ′ and σ″ there. For steps of a search.
 
@@ -43,8 +48,12 @@ def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
         >>> formal_hessian(Risk(Network.uniform((1, 1, 1), relu), x, x), torch.zeros(4)).shape
         torch.Size([4, 4])
     """
-    flat = theta.detach().double().reshape(-1, theta.shape[-1])
-    if risk.network.batch_norm_epsilon is not None:
+    theta = variable("theta", theta, (..., risk.network.n_parameters)).detach()
+    require_room("theta", *theta.shape, theta.shape[-1])
+    flat = theta.reshape(-1, theta.shape[-1])
+    if not len(flat):
+        matrix = flat.new_empty(*flat.shape, flat.shape[-1])
+    elif risk.network.batch_norm_epsilon is not None:
         matrix = differentiated_hessian(risk, flat)
     elif has_one_hidden_layer(risk.network):
         matrix = one_hidden_layer_hessian(risk, flat)
@@ -53,6 +62,7 @@ def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
     return matrix.view(*theta.shape, theta.shape[-1])
 
 
+@checked
 def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P) by automatic differentiation: any network, but many times slower.
 
@@ -62,5 +72,8 @@ def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
         >>> differentiated_hessian(Risk(Network((1, 1)), x, x), torch.zeros(5, 2).double()).shape
         torch.Size([5, 2, 2])
     """
-    matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
+    theta = variable("theta", theta, ("S", risk.network.n_parameters)).detach()
+    # Outside inference mode, whatever the caller's mode is.
+    with torch.inference_mode(False):
+        matrix: Tensor = torch.func.vmap(torch.func.hessian(risk))(theta)
     return (matrix + matrix.mT) / 2

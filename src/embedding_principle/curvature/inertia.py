@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, exact, number, real
 from embedding_principle.curvature.hessian import formal_hessian
 from embedding_principle.curvature.kinks import require_smooth
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, hessian_parts, neurons
@@ -64,6 +65,7 @@ class Inertia:
         return self.negative, self.zero, self.positive
 
 
+@checked
 def inertia(
     matrix: Tensor,
     *,
@@ -88,7 +90,8 @@ def inertia(
 
     Raises:
         UnclearInertiaError: if an eigenvalue is neither zero nor of a sign.
-        ValueError: if the matrix is not a symmetric finite float64 matrix, or empty; or the error is negative.
+        ValueError: if the matrix is not a symmetric finite float64 matrix, or empty, or its eigenvalues overflow; or
+            threshold or error is negative, or the gap below one.
 
     Example:
         >>> inertia(torch.diag(torch.tensor([-2.0, 0.0, 1.0, 3.0]).double())).counts
@@ -96,10 +99,12 @@ def inertia(
         >>> inertia(torch.diag(torch.tensor([-2.0, 1e-12, 3.0]).double()), error=1e-11).counts
         (1, 1, 1)
     """
-    _check_square(matrix)
-    if not (error >= 0 and math.isfinite(error)):
-        raise ValueError(f"error: expected a finite number that is not negative, got {error}")
+    matrix = exact("matrix", matrix, ("P", "P"))
+    relative_threshold = number("relative_threshold", relative_threshold, at_least=0.0)
+    minimal_gap, error = number("minimal_gap", minimal_gap, at_least=1.0), number("error", error, at_least=0.0)
     eigenvalues = torch.linalg.eigvalsh(matrix)
+    if not torch.isfinite(eigenvalues).all():
+        raise ValueError("matrix: its eigenvalues overflow float64; scale it")
     moduli = eigenvalues.abs()
     largest = float(moduli.max())
     rounding = _relative_rounding(matrix) * largest
@@ -124,15 +129,7 @@ def _relative_rounding(matrix: Tensor) -> float:
     return _ROUNDING * len(matrix) * torch.finfo(matrix.dtype).eps
 
 
-def _check_square(matrix: Tensor) -> None:
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
-        raise ValueError(f"matrix: expected shape (P, P) with P > 0, got {tuple(matrix.shape)}; give one at a time")
-    if matrix.dtype != torch.float64:
-        raise ValueError(f"matrix: expected float64, got {matrix.dtype}; compute the Hessian in float64")
-    if not torch.isfinite(matrix).all():
-        raise ValueError("matrix: has entries that are not finite")
-
-
+@checked
 def one_hidden_layer_inertia(risk: Risk, theta: Tensor) -> Counts:
     """(n−, n0, n+) of ∇²R_S(θ) for one hidden layer and a scalar output, in O(n² P) operations if it is regular.
 
@@ -160,9 +157,7 @@ def one_hidden_layer_inertia(risk: Risk, theta: Tensor) -> Counts:
     """
     if not has_one_hidden_layer(risk.network):
         raise ValueError(f"risk: needs widths (m_0, m_1, 1) and no batch normalization, got {risk.network.widths}")
-    if theta.shape != (risk.network.n_parameters,):
-        raise ValueError(f"theta: expected shape ({risk.network.n_parameters},), got {tuple(theta.shape)}")
-    theta = theta.detach().double()
+    theta = real("theta", theta, (risk.network.n_parameters,))
     require_smooth(risk, theta)
     residual, jacobian = _diagonalized(risk, theta)
     below, upto = _counts_below(residual, jacobian, RELATIVE_THRESHOLD)
@@ -177,10 +172,11 @@ def _diagonalized(risk: Risk, theta: Tensor) -> tuple[Tensor, Tensor]:
     jacobian, residual = parts.jacobian[0], parts.residual[0]
     gram = jacobian.mT @ jacobian
     if not (torch.isfinite(gram).all() and torch.isfinite(residual).all()):
-        raise ValueError("one_hidden_layer_inertia: the derivatives at theta are not finite")
+        raise ValueError("theta: the derivatives there are not finite; they overflow float64")
     values, vectors = torch.linalg.eigh(residual)
     rotated = vectors.mT @ jacobian[neurons(risk.network)]
-    bound = torch.linalg.eigvalsh(gram)[-1] + values.abs().max()
+    # Not zero where all derivatives vanish: then all eigenvalues lie near zero.
+    bound = (torch.linalg.eigvalsh(gram)[-1] + values.abs().max()).clamp(min=torch.finfo(values.dtype).tiny)
     # The output's bias, last in θ, has no residual part.
     eigenvalues = torch.cat([values.flatten(), values.new_zeros(1)])
     return eigenvalues / bound, torch.cat([rotated.flatten(0, 1), jacobian[-1:]]) / bound.sqrt()

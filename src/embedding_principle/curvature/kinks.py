@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.activations import Activation
+from embedding_principle.arguments import checked, number, real, variable, whole
 from embedding_principle.networks import Layer, Trace
 from embedding_principle.risks import Risk
 
@@ -27,6 +28,7 @@ class KinkError(ValueError):
     """A sample sits on a kink: the derivative that is asked for does not exist."""
 
 
+@checked
 def kinks(risk: Risk, theta: Tensor, *, order: int = 1, tolerance: float = 1e-12) -> Tensor:
     """How many pairs of a hidden neuron and a sample keep R_S from being `order` times differentiable, integers (...).
 
@@ -35,6 +37,9 @@ def kinks(risk: Risk, theta: Tensor, *, order: int = 1, tolerance: float = 1e-12
     nothing does not count, nor a sample without error. For order 2 pairs count in the same way where σ″ jumps; where σ′
     jumps they all count, since the derivative by an outgoing weight has a kink even if that weight is zero.
 
+    It is −1 where no number can be told: a pre-activation of a σ with kinks, or the slope of the risk there, is not
+    finite.
+
     Args:
         risk: the empirical risk; batch normalization is allowed.
         theta: θ, (..., P), of any float type.
@@ -42,7 +47,7 @@ def kinks(risk: Risk, theta: Tensor, *, order: int = 1, tolerance: float = 1e-12
         tolerance: jumps of the slope, or of the curvature, up to it are taken for zero.
 
     Raises:
-        ValueError: if the order is neither 1 nor 2.
+        ValueError: if the order is neither 1 nor 2, or the tolerance is negative.
 
     Example:
         >>> from embedding_principle.activations import elu, relu
@@ -53,12 +58,17 @@ def kinks(risk: Risk, theta: Tensor, *, order: int = 1, tolerance: float = 1e-12
         >>> [[kinks(risk, theta, order=order).item() for order in (1, 2)] for risk in risks]
         [[1, 1], [0, 1]]
     """
+    theta = variable("theta", theta, (..., risk.network.n_parameters)).detach()
+    order, tolerance = whole("order", order, 1, 2), number("tolerance", tolerance, at_least=0.0)
     counts = torch.zeros(theta.shape[:-1], dtype=torch.long)
-    for found in _pairs(risk, theta.detach().double(), order, tolerance):
+    lost = torch.zeros_like(counts, dtype=torch.bool)
+    for found, unknown in _pairs(risk, theta, order, tolerance):
         counts += found.sum((-2, -1))
-    return counts
+        lost |= unknown
+    return torch.where(lost, -1, counts)
 
 
+@checked
 def require_smooth(risk: Risk, theta: Tensor) -> None:
     """Refuse points at which a kink keeps R_S from being twice differentiable: they have no Hessian, and no inertia.
 
@@ -68,6 +78,7 @@ def require_smooth(risk: Risk, theta: Tensor) -> None:
 
     Raises:
         KinkError: naming the first neuron and sample on a kink, see `kinks` with order 2.
+        ValueError: if θ is not finite, or so large that derivatives overflow.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -80,19 +91,23 @@ def require_smooth(risk: Risk, theta: Tensor) -> None:
         ...
         embedding_principle.curvature.kinks.KinkError: theta: layer 1, neuron 0: sample 1 sits on a kink of relu, ...
     """
-    for number, found in enumerate(_pairs(risk, theta.detach().double(), 2, 1e-12), start=1):
+    theta = real("theta", theta, (..., risk.network.n_parameters))
+    for layer, (found, unknown) in enumerate(_pairs(risk, theta, 2, 1e-12), start=1):
+        if unknown.any():
+            raise ValueError(f"theta: layer {layer}: pre-activations or slopes overflow float64; take a smaller one")
         if found.any():
             sample, neuron = found.nonzero()[0, -2:].tolist()
             raise KinkError(
-                f"theta: layer {number}, neuron {neuron}: sample {sample} sits on a kink of "
-                f"{risk.network.activations[number - 1].name}, so that the Hessian does not exist; take a point off it"
+                f"theta: layer {layer}, neuron {neuron}: sample {sample} sits on a kink of "
+                f"{risk.network.activations[layer - 1].name}, so that the Hessian does not exist; take a point off it"
             )
 
 
-def _pairs(risk: Risk, theta: Tensor, order: int, tolerance: float) -> list[Tensor]:
-    """For each hidden layer which samples sit on a kink of which neurons, boolean (..., n, m_l)."""
-    if order not in (1, 2):
-        raise ValueError(f"order: expected 1 or 2, got {order}")
+def _pairs(risk: Risk, theta: Tensor, order: int, tolerance: float) -> list[tuple[Tensor, Tensor]]:
+    """For each hidden layer which samples sit on a kink of which neurons, boolean (..., n, m_l), and where it is lost.
+
+    Lost, boolean (...), is what depends on numbers that are not finite.
+    """
     bent = [_kinks_of(activation) for activation in risk.network.activations]
     if not any(bent):
         return []
@@ -105,13 +120,15 @@ def _pairs(risk: Risk, theta: Tensor, order: int, tolerance: float) -> list[Tens
         for kink in ends:
             near = (z - kink.place).abs() <= _ON_KINK * (size + abs(kink.place))
             pairs |= near & kink.matters(error, order, tolerance)
-        found.append(pairs)
+        known = z.isfinite() & error.isfinite()
+        found.append((pairs, bool(ends) & ~known.all((-2, -1))))
     return found
 
 
 def _trace_and_errors(risk: Risk, theta: Tensor) -> tuple[Trace, list[Tensor]]:
     """The forward pass, and ∂R_S/∂f of each hidden layer on each sample, (..., n, m_l)."""
-    with torch.enable_grad():
+    # Outside inference mode, and with gradients, whatever the caller's mode is.
+    with torch.inference_mode(False):
         trace = risk.network.trace(theta.detach().requires_grad_(True), risk.inputs)
         risks = risk.loss.value(trace.output, risk.targets).mean(-1)
         errors = torch.autograd.grad(risks.sum(), trace.features[1:])

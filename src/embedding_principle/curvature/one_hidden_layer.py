@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked
 from embedding_principle.curvature.passes import Passes, blocks_of_passes, outer
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
@@ -31,6 +32,7 @@ class HessianParts:
     residual: Tensor
 
 
+@checked
 def has_one_hidden_layer(network: Network) -> bool:
     """Whether this module applies: one hidden layer, scalar output, no batch normalization.
 
@@ -42,8 +44,12 @@ def has_one_hidden_layer(network: Network) -> bool:
     return network.depth == 2 and network.widths[-1] == 1 and network.batch_norm_epsilon is None
 
 
+@checked
 def hessian_parts(passes: Passes) -> HessianParts:
     """Both parts from both passes; passes over blocks of the samples give summands of H.
+
+    Raises:
+        ValueError: if these are passes of another network than one with one hidden layer and a scalar output.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -54,6 +60,13 @@ def hessian_parts(passes: Passes) -> HessianParts:
         >>> parts.jacobian.shape, parts.residual.shape
         (torch.Size([1, 13, 5]), torch.Size([1, 3, 4, 4]))
     """
+    widths = [weight.shape[1] for weight in passes.weights]
+    if len(widths) != 2 or widths[1] != 1:
+        raise ValueError(f"passes: need one hidden layer and a scalar output, got layers of widths {widths}")
+    return _parts(passes)
+
+
+def _parts(passes: Passes) -> HessianParts:
     return HessianParts(_jacobian(passes), _residual(passes))
 
 
@@ -83,9 +96,12 @@ def _residual(passes: Passes) -> Tensor:
     return residual
 
 
-@cache
+@checked
 def neurons(network: Network) -> Tensor:
     """Where θ holds (w_i, b_i, v_i) of each neuron i, integers (m_1, m_0 + 2).
+
+    Raises:
+        ValueError: for another architecture, see `has_one_hidden_layer`.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -93,12 +109,23 @@ def neurons(network: Network) -> Tensor:
         tensor([[0, 1, 4, 6],
                 [2, 3, 5, 7]])
     """
+    return _neurons(network)
+
+
+@cache
+def _neurons(network: Network) -> Tensor:
+    if not has_one_hidden_layer(network):
+        raise ValueError(f"network: needs widths (m_0, m_1, 1) and no batch normalization, got {network.widths}")
     first, last = network.layers(torch.arange(network.n_parameters))
     return torch.cat([first.weight, first.bias[:, None], last.weight.mT], dim=1)
 
 
+@checked
 def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P), exactly symmetric.
+
+    Raises:
+        ValueError: if θ is not of that shape, or for another architecture.
 
     Example:
         >>> from embedding_principle.activations import identity
@@ -110,11 +137,12 @@ def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
                  [2., 0., 2., 0.],
                  [0., 2., 0., 2.]]], dtype=torch.float64)
     """
-    own = neurons(risk.network)
-    matrix = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, samples in blocks_of_passes(risk, theta, units=theta.shape[-1]):
+    own = _neurons(risk.network)
+    blocks = blocks_of_passes(risk, theta, units=risk.network.n_parameters)
+    matrix = risk.inputs.new_empty(*theta.shape, theta.shape[-1])
+    for rows, samples in blocks:
         total = torch.zeros_like(matrix[rows])
-        for parts in map(hessian_parts, samples):
+        for parts in map(_parts, samples):
             total.baddbmm_(parts.jacobian, parts.jacobian.mT)
             total[:, own.unsqueeze(2), own.unsqueeze(1)] += parts.residual
         torch.add(total, total.mT, out=matrix[rows]).div_(2)  # a matrix product rounds J Jᵀ unsymmetrically

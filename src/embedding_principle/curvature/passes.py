@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from embedding_principle.arguments import checked, require_common_batch, variable, whole
 from embedding_principle.networks import with_ones
 from embedding_principle.risks import Risk
 
@@ -41,8 +42,12 @@ class Passes:
     curvature: Tensor
 
 
+@checked
 def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Passes:
     """Both passes over some of the samples for θ (S, P).
+
+    Raises:
+        ValueError: if θ is not of that shape, or the network has batch normalization.
 
     Example:
         >>> import torch
@@ -53,11 +58,22 @@ def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Pass
         >>> passes_over(risk, torch.zeros(4, 13).double()).deltas[0].shape
         torch.Size([4, 3, 5])
     """
+    return _passes(risk, _plain(risk, theta), samples)
+
+
+def _plain(risk: Risk, theta: Tensor) -> Tensor:
+    """θ (S, P) in float64, if the network has no batch normalization."""
+    if risk.network.batch_norm_epsilon is not None:
+        raise ValueError("risk: these passes are for networks without batch normalization; see differentiated_hessian")
+    return variable("theta", theta, ("S", risk.network.n_parameters)).detach()
+
+
+def _passes(risk: Risk, theta: Tensor, samples: slice) -> Passes:
     n, activations, layers = len(risk.inputs), risk.network.activations, risk.network.layers(theta)
     features, preactivations = [with_ones(risk.inputs[samples].mT.unsqueeze(0), dim=-2)], []
     for layer, activation in zip(layers, activations):
         preactivations.append(layer.weight @ features[-1][:, :-1] + layer.bias.unsqueeze(-1))
-        features.append(with_ones(activation(preactivations[-1]), dim=-2))
+        features.append(with_ones(activation.function(preactivations[-1]), dim=-2))
     output = (layers[-1].weight @ features[-1][:, :-1] + layers[-1].bias.unsqueeze(-1)).mT
     slopes = [activation.first(z) for activation, z in zip(activations, preactivations)]
     deltas, bends = [risk.loss.residuals(output, risk.targets[samples]).mT.contiguous() / n], list[Tensor]()
@@ -69,6 +85,7 @@ def passes_over(risk: Risk, theta: Tensor, samples: slice = slice(None)) -> Pass
     return Passes([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
 
 
+@checked
 def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple[slice, Iterator[Passes]]]:
     """Passes over blocks of networks and, within each, over blocks of samples.
 
@@ -77,8 +94,11 @@ def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple
         theta: (S, P).
         units: rows that the largest operand has for each network and sample; it sets the size of the blocks.
 
-    Yields:
+    Returns:
         The rows of θ in a block of networks, and the passes of these over each block of samples.
+
+    Raises:
+        ValueError: as `passes_over` does, or if `units` is not positive.
 
     Example:
         >>> import torch
@@ -88,22 +108,30 @@ def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple
         >>> [[passes.deltas[0].shape[-1] for passes in samples] for rows, samples in networks]
         [[128, 128, 44]]
     """
-    n = len(risk.inputs)
+    n, units, theta = len(risk.inputs), whole("units", units, 1), _plain(risk, theta)
     samples = min(n, max(_FEWEST_SAMPLES, OPERAND // units))
     networks = max(1, OPERAND // (units * samples))
-    for first in range(0, len(theta), networks):
-        rows = slice(first, first + networks)
-        block = theta[rows]
-        yield rows, (passes_over(risk, block, slice(start, start + samples)) for start in range(0, n, samples))
+    blocks = (slice(first, first + networks) for first in range(0, len(theta), networks))
+    return ((rows, _passes_over_blocks(risk, theta[rows], samples)) for rows in blocks)
+
+
+def _passes_over_blocks(risk: Risk, theta: Tensor, samples: int) -> Iterator[Passes]:
+    return (_passes(risk, theta, slice(start, start + samples)) for start in range(0, len(risk.inputs), samples))
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
-    """All products of a unit of the one with a unit of the other, (S, a · b, n).
+    """All products of a unit of the one (S, a, n) with a unit of the other (S, b, n), (S, a · b, n).
+
+    Raises:
+        ValueError: for other shapes; a batch S of one goes with every other.
 
     Example:
         >>> import torch
         >>> outer(torch.ones(1, 2, 7), torch.ones(4, 3, 7)).shape
         torch.Size([4, 6, 7])
     """
+    left = variable("left", left, ("S", "a", "n"))
+    right = variable("right", right, ("S", "b", left.shape[2]))
+    require_common_batch(left.shape[:1], right.shape[:1])
     # (S, a, 1, n) times (S, 1, b, n).
     return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.activations import Activation, AffinePiece, identity
+from embedding_principle.arguments import checked, number, real
 from embedding_principle.networks import Layer, Network, Parametrised, flatten
 from embedding_principle.risks import Risk
 
@@ -34,11 +35,12 @@ _VANISHING = 1e-12
 _HIGHEST_ORDER = 8
 
 
+@checked
 def tangent(activation: Activation, centre: float) -> AffinePiece:
     """The tangent of σ at z₀ as a line: λ = σ′(z₀), μ = σ(z₀) − σ′(z₀) z₀.
 
     Raises:
-        ValueError: if σ′(z₀) = 0, as for GELU near −0.75: a flat tangent transmits nothing.
+        ValueError: if σ′(z₀) = 0, as for GELU near −0.75: a flat tangent transmits nothing. Or if z₀ is not finite.
 
     Example:
         >>> from embedding_principle.activations import sigmoid
@@ -46,6 +48,7 @@ def tangent(activation: Activation, centre: float) -> AffinePiece:
         >>> line.slope, line.intercept
         (0.25, 0.5)
     """
+    centre = number("centre", centre)
     point = torch.tensor(centre, dtype=torch.float64)
     slope = float(activation.first(point))
     if abs(slope) <= _VANISHING:
@@ -53,11 +56,12 @@ def tangent(activation: Activation, centre: float) -> AffinePiece:
     return AffinePiece(-math.inf, math.inf, slope, float(activation(point)) - slope * centre)
 
 
+@checked
 def first_bend(activation: Activation, centre: float) -> tuple[int, float]:
     """The first order p ≥ 2 at which a derivative of σ does not vanish at z₀, and σ^(p)(z₀).
 
     Raises:
-        ValueError: if the orders 2 to 8 all vanish, as inside an affine piece.
+        ValueError: if the orders 2 to 8 all vanish, as inside an affine piece, or z₀ is not finite.
 
     Example:
         >>> from embedding_principle.activations import gelu, tanh
@@ -66,9 +70,12 @@ def first_bend(activation: Activation, centre: float) -> tuple[int, float]:
         >>> [first_bend(gelu, centre)[0] for centre in (0.0, 2**0.5, -(2**0.5))]
         [2, 3, 3]
     """
+    centre = number("centre", centre)
     derivative, point = activation.second, torch.tensor(centre, dtype=torch.float64)
     for order in range(2, _HIGHEST_ORDER + 1):
-        value = float(derivative(point))
+        # Outside inference mode, whatever the caller's mode is.
+        with torch.inference_mode(False):
+            value = float(derivative(point))
         if abs(value) > _VANISHING:
             return order, value
         derivative = torch.func.grad(derivative)
@@ -77,6 +84,7 @@ def first_bend(activation: Activation, centre: float) -> tuple[int, float]:
     )
 
 
+@checked
 def approximate_lift(
     straight: Parametrised, position: int, activation: Activation, *, line: AffinePiece, centre: float, sizes: Tensor
 ) -> Parametrised:
@@ -94,7 +102,7 @@ def approximate_lift(
         The network with σ in the inserted layer, and its θ (E, ..., P′).
 
     Raises:
-        ValueError: if the layer at this position is not one of the identity.
+        ValueError: if the layer at this position is not one of the identity, a size is not positive, or z₀ not finite.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -110,6 +118,9 @@ def approximate_lift(
         99
     """
     _require_identity(straight.network, position)
+    centre, sizes = number("centre", centre), real("sizes", sizes, ("E",))
+    if not (sizes > 0).all():
+        raise ValueError(f"sizes: expected positive ones, got {float(sizes.min()):g}")
     first, second = straight.layers()[position : position + 2]
     epsilon = sizes.view(-1, *[1] * first.bias.dim())
     outgoing = second.weight / (epsilon * line.slope)[..., None]
@@ -119,10 +130,14 @@ def approximate_lift(
 
 
 def _require_identity(network: Network, position: int) -> None:
-    if network.activations[position] is not identity:
+    network.check_hidden(position)
+    if network.batch_norm_epsilon is not None:
+        raise ValueError("straight: lifting is defined for networks without batch normalization")
+    if network.activations[position] != identity:
         raise ValueError(f"straight: the layer at position {position} is not an identity layer; insert one with `lift`")
 
 
+@checked
 def leading_gradient(
     risk: Risk, straight: Parametrised, position: int, activation: Activation, centre: float
 ) -> Tensor:
@@ -140,6 +155,9 @@ def leading_gradient(
 
     Returns:
         (..., P′).
+
+    Raises:
+        ValueError: as `tangent`, `first_bend` and `approximate_lift` do.
 
     Example:
         >>> from embedding_principle.activations import softplus
@@ -168,6 +186,8 @@ def leading_gradient(
         change: Tensor = torch.func.jvp(bent, (zero,), (torch.ones_like(zero),))[1]
         return change
 
-    gradient: Tensor = torch.func.grad(first_change)(straight.theta)
+    # Outside inference mode, whatever the caller's mode is.
+    with torch.inference_mode(False):
+        gradient: Tensor = torch.func.grad(first_change)(straight.theta.detach())
     layers = straight.network.layers(gradient)
     return flatten([layer if q == position else Layer(*map(torch.zeros_like, layer)) for q, layer in enumerate(layers)])

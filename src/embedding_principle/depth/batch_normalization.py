@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, number, variable
 from embedding_principle.networks import Layer, Parametrised, flatten
 
 
@@ -30,6 +31,7 @@ def _normalized(point: Parametrised, inputs: Tensor) -> list[_Normalized]:
     epsilon = point.network.batch_norm_epsilon
     if epsilon is None:
         raise ValueError("point: no batch normalization (batch_norm_epsilon is None); add it by with_batch_norm")
+    inputs = variable("inputs", inputs, ("n", point.network.widths[0]))
     layers = []
     for (weight, bias, gamma, beta), f in zip(point.layers(), point.trace(inputs).features[:-1]):
         z = f @ weight.mT + bias.unsqueeze(-2)
@@ -40,6 +42,7 @@ def _normalized(point: Parametrised, inputs: Tensor) -> list[_Normalized]:
     return layers
 
 
+@checked
 def with_batch_norm(
     point: Parametrised, *, gamma: float = 1.0, beta: float = 0.0, epsilon: float = 1e-5
 ) -> Parametrised:
@@ -54,19 +57,26 @@ def with_batch_norm(
     Returns:
         The parameters with batch normalization, (..., P′).
 
+    Raises:
+        ValueError: if the network has batch normalization already, γ or β is not finite, or ε is negative.
+
     Example:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
         >>> point = Parametrised(Network.uniform((1, 2, 1), tanh), torch.zeros(7))
         >>> with_batch_norm(point, beta=3.0).layers()[0].beta
-        tensor([3., 3.])
+        tensor([3., 3.], dtype=torch.float64)
     """
+    if point.network.batch_norm_epsilon is not None:
+        raise ValueError("point: has batch normalization already; fold_batch_norm takes it away")
+    gamma, beta = number("gamma", gamma), number("beta", beta)
     *hidden, last = point.layers()
     constant: Callable[[Tensor, float], Tensor] = torch.full_like
     normalized = [Layer(w, b, constant(b, gamma), constant(b, beta)) for w, b in hidden]
     return Parametrised(replace(point.network, batch_norm_epsilon=epsilon), flatten([*normalized, last]))
 
 
+@checked
 def fold_batch_norm(point: Parametrised, inputs: Tensor) -> Parametrised:
     """The network without batch normalization that has the same features and outputs on S.
 
@@ -99,6 +109,7 @@ def fold_batch_norm(point: Parametrised, inputs: Tensor) -> Parametrised:
     return Parametrised(replace(point.network, batch_norm_epsilon=None), flatten([*folded, last]))
 
 
+@checked
 def linearity_thresholds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """max_i(−sign(γ_j) ẑ_ij) of each hidden neuron: it keeps z > 0 on all of S exactly when β_j/|γ_j| exceeds this.
 
@@ -123,6 +134,7 @@ def linearity_thresholds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, .
     return tuple((-each.gamma.sign().unsqueeze(-2) * each.standardized).amax(-2) for each in neurons)
 
 
+@checked
 def threshold_bounds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
     """sqrt(mean_i ẑ_ij² / (n − 1)), below which the threshold of a neuron cannot lie.
 
@@ -134,7 +146,7 @@ def threshold_bounds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
         For each hidden layer a tensor (..., m_l).
 
     Raises:
-        ValueError: if the network has no batch normalization.
+        ValueError: if the network has no batch normalization, or there are fewer than two samples.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -144,5 +156,7 @@ def threshold_bounds(point: Parametrised, inputs: Tensor) -> tuple[Tensor, ...]:
         >>> threshold_bounds(point, torch.tensor([[-1.0], [0.0], [0.0], [0.0], [1.0]]).double())[0]
         tensor([0.5000], dtype=torch.float64)
     """
+    if isinstance(inputs, Tensor) and inputs.dim() and len(inputs) == 1:
+        raise ValueError("inputs: expected two samples at least, got 1; one alone is its own mean")
     neurons = _normalized(point, inputs)
     return tuple((each.standardized.square().mean(-2) / (len(inputs) - 1)).sqrt() for each in neurons)

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from embedding_principle.arguments import checked, exact, number, real
 from embedding_principle.curvature.inertia import MINIMAL_GAP, RELATIVE_THRESHOLD, Counts, UnclearInertiaError, inertia
 from embedding_principle.depth.lifting import collapse, occupied_pieces
 from embedding_principle.networks import Parametrised
 
 
+@checked
 def differential(point: Parametrised, inputs: Tensor, positions: Sequence[int]) -> Tensor:
     """Dφ at a lifted point, (P, P′), for layers inserted one after the other at these positions.
 
@@ -25,7 +27,8 @@ def differential(point: Parametrised, inputs: Tensor, positions: Sequence[int]) 
         positions: q of each `Insertion`, in the order of `lift`; φ undoes the last one first.
 
     Raises:
-        ValueError: if an inserted neuron leaves its affine piece on some input: there φ does not exist.
+        ValueError: if an inserted neuron leaves its affine piece on some input: there φ does not exist. Or if the
+            point is not a single finite one, or has no hidden layer at some position.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -35,6 +38,7 @@ def differential(point: Parametrised, inputs: Tensor, positions: Sequence[int]) 
         tensor([[2., 0., 1., 0.],
                 [0., 2., 2., 1.]], dtype=torch.float64)
     """
+    point = point.with_theta(real("point", point.theta, (point.network.n_parameters,)))
     product = torch.eye(len(point.theta), dtype=point.theta.dtype)
     for q in reversed(positions):
         derivative, point = _collapsed(point, inputs, q)
@@ -52,10 +56,13 @@ def _collapsed(point: Parametrised, inputs: Tensor, position: int) -> tuple[Tens
         """The shallow point below a deep θ (P′,) on the same pieces."""
         return collapse(point.with_theta(theta), position, pieces.slope, pieces.intercept)
 
-    derivative: Tensor = torch.func.jacrev(lambda theta: phi(theta).theta)(point.theta)
+    # Outside inference mode, whatever the caller's mode is.
+    with torch.inference_mode(False):
+        derivative: Tensor = torch.func.jacrev(lambda theta: phi(theta).theta)(point.theta)
     return derivative, phi(point.theta)
 
 
+@checked
 def lifted_inertia(hessian: Tensor, differential: Tensor, *, error: float = 0.0) -> Counts:
     """(n−, n0, n+) of the deeper Hessian Dφᵀ H Dφ at a lifted critical point.
 
@@ -68,12 +75,18 @@ def lifted_inertia(hessian: Tensor, differential: Tensor, *, error: float = 0.0)
 
     Raises:
         UnclearInertiaError: if the rank of Dφ, or the sign of an eigenvalue, is not clear.
+        ValueError: if a matrix is not finite float64 of that shape.
 
     Example:
         >>> shallow = torch.diag(torch.tensor([-1.0, 2.0]).double())
         >>> lifted_inertia(shallow, torch.eye(2, 5).double())
         (1, 3, 1)
     """
+    hessian = exact("hessian", hessian, ("P", "P"))
+    differential = exact("differential", differential, (len(hessian), "P′"))
+    error = number("error", error, at_least=0.0)
+    if not torch.isfinite(differential.abs().sum()):
+        raise ValueError("differential: its singular values overflow float64; scale it")
     directions, scales, _ = torch.linalg.svd(differential, full_matrices=False)
     threshold = RELATIVE_THRESHOLD * scales[0]
     margin = math.sqrt(MINIMAL_GAP)
@@ -83,6 +96,8 @@ def lifted_inertia(hessian: Tensor, differential: Tensor, *, error: float = 0.0)
             f"the rank of the differential is not clear: a singular value of {float(scales[rank]):.2e} is within a "
             f"factor {margin:g} of the threshold {float(threshold):.2e}"
         )
+    if not rank:
+        return 0, differential.shape[1], 0
     image = directions[:, :rank]
     negative, zero, positive = inertia(image.mT @ hessian @ image, error=error).counts
     return negative, zero + differential.shape[1] - rank, positive

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from embedding_principle.activations import identity
+from embedding_principle.arguments import checked, number, real, require_room, variable, whole
 from embedding_principle.depth.lifting import merge
 from embedding_principle.networks import Layer, Network, flatten
 
@@ -24,6 +25,7 @@ _RANK_THRESHOLD = 1e-9
 _PULLS = 4
 
 
+@checked
 def lifted_dimension(preceding: int, following: int, width: int) -> int:
     """P′ − P = k (m_q + m_{q+1} + 1) − m_q m_{q+1}: the dimension where A has full column rank or B full row rank.
 
@@ -32,11 +34,19 @@ def lifted_dimension(preceding: int, following: int, width: int) -> int:
         following: m_{q+1}.
         width: k.
 
+    Raises:
+        ValueError: if one of them is not positive.
+
     Example:
         >>> lifted_dimension(2, 1, 2)
         6
     """
+    preceding, following, width = _positive(preceding=preceding, following=following, width=width)
     return width * (preceding + following + 1) - preceding * following
+
+
+def _positive(**sizes: int) -> list[int]:
+    return [whole(name, size, 1) for name, size in sizes.items()]
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Stratum:
     excess: int
 
 
+@checked
 def strata(preceding: int, following: int, width: int, rank: int) -> list[Stratum]:
     """Every stratum of T_S(θ) that is not empty, by increasing ranks; none when k < r.
 
@@ -67,23 +78,33 @@ def strata(preceding: int, following: int, width: int, rank: int) -> list[Stratu
         width: k.
         rank: r = rank W[q+1].
 
+    Raises:
+        ValueError: if a size is not positive, the rank is not one of a matrix of that size, or there are so many
+            strata that they do not fit in memory.
+
     Example:
         >>> [(s.ranks, s.dimension, s.excess) for s in strata(4, 3, 3, 2) if s.is_open]
         [((2, 3), 12, 0), ((3, 2), 13, 1)]
     """
+    preceding, following, width = _positive(preceding=preceding, following=following, width=width)
+    rank = whole("rank", rank, 0, min(preceding, following))
+    # The largest ranks of A and B, where k allows for r.
+    incoming, outgoing = min(width, preceding), min(width, following)
+    # An object takes the memory of fifty numbers.
+    require_room("width", 50, max(0, incoming - rank + 1), max(0, outgoing - rank + 1))
 
     def admissible(a: int, b: int) -> bool:
         """Whether the bounds of the theorem allow these ranks."""
-        return rank <= a <= min(width, preceding) and rank <= b <= min(width, following) and a + b <= width + rank
+        return rank <= a <= incoming and rank <= b <= outgoing and a + b <= width + rank
 
     found = []
-    for a in range(rank, preceding + 1):
-        for b in range(rank, following + 1):
+    for a in range(rank, incoming + 1):
+        for b in range(rank, outgoing + 1):
             if admissible(a, b):
-                incoming = (a - rank) * (preceding - a) + (b - rank) * (following - b)
+                free = (a - rank) * (preceding - a) + (b - rank) * (following - b)
                 is_open = not (admissible(a + 1, b) or admissible(a, b + 1))
                 excess = (preceding - a) * (following - b)
-                found.append(Stratum((a, b), width * (1 + a + b) - a * b + incoming, is_open, excess))
+                found.append(Stratum((a, b), width * (1 + a + b) - a * b + free, is_open, excess))
     return found
 
 
@@ -96,6 +117,9 @@ class OutputEquations:
         slope: λ, (k,).
         intercept: μ, (k,).
 
+    Raises:
+        ValueError: if these are not finite, or their shapes do not go together.
+
     Example:
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
         >>> equations = OutputEquations(Layer(one[:, None], zero), Layer(one[:, None], zero), one, zero)
@@ -103,23 +127,29 @@ class OutputEquations:
         tensor([1., 0.], dtype=torch.float64)
     """
 
+    @checked
     def __init__(self, first: Layer, second: Layer, slope: Tensor, intercept: Tensor) -> None:
-        width, preceding = first.weight.shape
-        self._shapes = Network((preceding, width, len(second.weight)), (identity,))
-        self._slope, self._intercept = slope, intercept
-        self.member = flatten([first, second])
+        width, preceding = real("first.weight", first.weight, ("k", "m_q")).shape
+        (following, _) = real("second.weight", second.weight, ("m_{q+1}", width)).shape
+        self._shapes = Network((preceding, width, following), (identity,))
+        self._slope, self._intercept = real("slope", slope, (width,)), real("intercept", intercept, (width,))
+        self.member = real("first.bias", flatten([first, second]), (self._shapes.n_parameters,))
 
     def __call__(self, parameters: Tensor) -> Tensor:
-        """The merged layer of flat (A, c, B, b′)."""
+        """The merged layer of flat (A, c, B, b′), (..., unknowns); ValueError for another shape."""
+        parameters = variable("parameters", parameters, (..., len(self.member)))
         first, second = self._shapes.layers(parameters)
         return flatten([merge(first, second, self._slope, self._intercept)])
 
     def jacobian(self) -> Tensor:
         """The derivative at the member, (equations, unknowns)."""
-        derivative: Tensor = torch.func.jacrev(self)(self.member)
+        # Outside inference mode, whatever the caller's mode is.
+        with torch.inference_mode(False):
+            derivative: Tensor = torch.func.jacrev(self)(self.member)
         return derivative
 
 
+@checked
 def jacobian_dimension(equations: OutputEquations) -> int:
     """The dimension of T_S(θ) at a member of an open stratum, as the corank of the Jacobian of its equations.
 
@@ -132,6 +162,7 @@ def jacobian_dimension(equations: OutputEquations) -> int:
     return len(equations.member) - int(torch.linalg.matrix_rank(equations.jacobian(), rtol=_RANK_THRESHOLD))
 
 
+@checked
 def sampled_dimension(equations: OutputEquations, *, generator: Generator, radius: float = 1e-5) -> int:
     """The dimension of T_S(θ) at a member of an open stratum, by principal component analysis of neighbours.
 
@@ -140,7 +171,8 @@ def sampled_dimension(equations: OutputEquations, *, generator: Generator, radiu
     across it by radius² times its curvature; what exceeds a tenth of radius is counted.
 
     Raises:
-        ValueError: if the pulled points miss the equations: the member lies on no open stratum, or radius is too large.
+        ValueError: if the pulled points miss the equations: the member lies on no open stratum, or radius is too large
+            (or not positive).
 
     Example:
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
@@ -150,6 +182,9 @@ def sampled_dimension(equations: OutputEquations, *, generator: Generator, radiu
     """
     centre, size = equations.member, len(equations.member)
     count = 4 * size
+    # The spread along T_S(θ) is told from that across by radius² being small beside radius.
+    number("radius", radius, above=0.0, below=1.0)
+    require_room("equations", count, size)
     members = centre + radius * torch.randn(count, size, generator=generator, dtype=torch.float64)
     goal, pull = equations(centre), torch.linalg.pinv(equations.jacobian(), rtol=_RANK_THRESHOLD)
     for _ in range(_PULLS):

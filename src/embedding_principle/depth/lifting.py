@@ -19,12 +19,26 @@ import torch
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
+from embedding_principle.arguments import (
+    check_fields,
+    checked,
+    number,
+    real,
+    require_common_batch,
+    require_finite,
+    require_room,
+    variable,
+    whole,
+)
 from embedding_principle.networks import Layer, Network, Parametrised
-from embedding_principle.risks import check_data
+from embedding_principle.scaling import scale_of
 
 # Singular values below this fraction of the largest are round-off of a rank-deficient matrix (1e-16 to 1e-15 for
 # sizes in the tens); dropping them changes the output by no more than that fraction.
 _RANK_THRESHOLD = 1e-13
+# Weights are drawn for features of order one, and shortened for features beyond this factor of it: by as much would the
+# terms of an output exceed the output, whose digits they then share.
+_ORDER_ONE = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -37,12 +51,22 @@ class Insertion:
         activation: of the inserted layer; it needs at least one affine piece.
         ranks: (rank A, rank B) of the members that `lift` draws. None stands for A of full column rank where k ≥ m_q,
             B of full row rank where m_q > k ≥ m_{q+1}, and (k, rank W[q+1]) where k is smaller than both.
+
+    Raises:
+        ValueError: if the position or a rank is negative, or the width not positive.
     """
 
     position: int
     width: int
     activation: Activation
     ranks: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        whole("position", self.position, 0)
+        whole("width", self.width, 1)
+        if self.ranks is not None and (len(self.ranks) != 2 or min(self.ranks) < 0):
+            raise ValueError(f"ranks: expected (rank A, rank B), neither negative, got {self.ranks}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,8 @@ class Violation:
     Attributes:
         condition: "inheritance", "layer linearization" or "output preservation".
         detail: what differs, in words.
-        amount: by how much (for layer linearization: distance from the affine piece).
+        amount: by how much (for layer linearization: distance from the affine piece); not a number where the candidate
+            is none, or overflows.
         neuron: index of the inserted neuron, for layer linearization.
         sample: index of the training input, for layer linearization.
     """
@@ -79,18 +104,27 @@ class Occupation:
     outside: tuple[Violation, ...]
 
 
+@checked
 def smallest_width(network: Network, position: int) -> int:
     """min(m_q, m_{q+1}): with so many neurons inserted at position q members exist for every θ.
+
+    Raises:
+        ValueError: if the position is not among 0 … L−1.
 
     Example:
         >>> smallest_width(Network((3, 2)), 0)
         2
     """
+    whole("position", position, 0, network.depth - 1)
     return min(network.widths[position : position + 2])
 
 
+@checked
 def smallest_insertions(network: Network, activation: Activation, *, spare: int = 0) -> list[Insertion]:
     """At every position the narrowest layer with members for every θ, so many spare neurons wider.
+
+    Raises:
+        ValueError: if there are so few, spare negative, that none are left.
 
     Example:
         >>> from embedding_principle.activations import relu, tanh
@@ -100,6 +134,7 @@ def smallest_insertions(network: Network, activation: Activation, *, spare: int 
     return [Insertion(q, smallest_width(network, q) + spare, activation) for q in range(network.depth)]
 
 
+@checked
 def deepened(network: Network, insertion: Insertion) -> Network:
     """The architecture with the layer inserted.
 
@@ -124,6 +159,7 @@ def deepened(network: Network, insertion: Insertion) -> Network:
     return deeper
 
 
+@checked
 def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *, generator: Generator) -> Parametrised:
     """A random member of the lifted set T_S(θ), for each θ of a batch; several insertions are composed in order.
 
@@ -134,7 +170,7 @@ def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *
     directions beyond; so every stratum of T_S(θ) can be drawn from.
 
     Args:
-        point: θ, (..., P) float64; `point.expand(count)` draws many members over one θ.
+        point: θ, (..., P); `point.expand(count)` draws many members over one θ.
         inputs: the training inputs x, (n, m_0).
         insertions: the positions count layers of the network as it is when its turn comes.
         generator: the source of randomness.
@@ -144,8 +180,8 @@ def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *
         Bai et al. (arXiv:2205.13283): outputs and inherited features on S are those of θ, and ∇R_S = 0 if it is at θ.
 
     Raises:
-        ValueError: for an impossible insertion (see `deepened`), data that are not finite, or ranks that no member has:
-            k below rank W[q+1] among them, where T_S(θ) is empty.
+        ValueError: for an impossible insertion (see `deepened`), θ or data that are not finite, ranks that no member
+            has (k below rank W[q+1] among them, where T_S(θ) is empty), or members that do not fit in memory.
 
     Example:
         >>> from embedding_principle.activations import relu, tanh
@@ -156,11 +192,12 @@ def lift(point: Parametrised, inputs: Tensor, insertions: Sequence[Insertion], *
         >>> torch.allclose(deep.forward(x), point.forward(x), atol=1e-14)
         True
     """
-    check_data("inputs", inputs, (len(inputs), point.network.widths[0]))
-    check_data("theta", point.theta, tuple(point.theta.shape))
+    inputs = real("inputs", inputs, ("n", point.network.widths[0]))
+    require_finite("theta", point.theta)
     for insertion in insertions:
         # Refuses an impossible insertion.
-        deepened(point.network, insertion)
+        deeper, members = deepened(point.network, insertion), point.theta.shape[:-1]
+        require_room("insertions", *members, deeper.n_parameters + len(inputs) * insertion.width)
         point = _insert(point, inputs, insertion, generator)
     return point
 
@@ -169,6 +206,9 @@ def _insert(point: Parametrised, inputs: Tensor, insertion: Insertion, generator
     q, k, pieces = insertion.position, insertion.width, insertion.activation.pieces
     features = point.trace(inputs).features[q]
     weight, bias = point.layers()[q]
+    # W f = (W unit)(f / unit): lift that, and put the unit back into A.
+    unit = _unit(features)
+    features, weight = features / unit, weight * unit
     (following, preceding), batch = weight.shape[-2:], bias.shape[:-1]
     table = torch.tensor([(p.lower, p.upper, p.slope, p.intercept) for p in pieces], dtype=torch.float64)
     choice = torch.randint(len(pieces), (*batch, k), generator=generator)
@@ -191,7 +231,13 @@ def _insert(point: Parametrised, inputs: Tensor, insertion: Insertion, generator
         size, offset = _place(direction, size, features, lower, upper, generator)
         incoming, outgoing = size[..., None] * direction, carrier / size[..., None, :]
     remaining = bias - (outgoing @ (slope * offset + intercept)[..., None])[..., 0]
-    return point.inserted(q, Layer(incoming, offset), Layer(outgoing, remaining), insertion.activation)
+    return point.inserted(q, Layer(incoming / unit, offset), Layer(outgoing, remaining), insertion.activation)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """The power of two by which the features (..., n, m_q) are larger or smaller than of order one, (..., 1, 1)."""
+    scale = scale_of(features.flatten(-2), dim=-1)[..., None]
+    return torch.where((scale > _ORDER_ONE) | (scale < 1 / _ORDER_ONE) & (scale > 0), scale, 1.0)
 
 
 def _carried(weight: Tensor, carrier: Tensor, generator: Generator) -> Tensor:
@@ -230,6 +276,9 @@ def _outgoing(weight: Tensor, image: Tensor, generator: Generator) -> Tensor:
     free = torch.randn(*weight.shape[:-1], image.shape[-2], generator=generator, dtype=torch.float64)
     free = free / image.shape[-2] ** 0.5
     solution: Tensor = weight @ inverse + free - (free @ image) @ inverse
+    if image.shape[-2] == image.shape[-1]:
+        # One solution only, and no size that its rounding would be small beside.
+        solution = torch.where((weight == 0).all(-1, keepdim=True), 0.0, solution)
     return solution
 
 
@@ -280,6 +329,7 @@ def _orthonormal(batch: Sequence[int], rows: int, columns: int, generator: Gener
     return basis
 
 
+@checked
 def violations(
     shallow: Parametrised, deep: Parametrised, inputs: Tensor, insertion: Insertion, *, tolerance: float = 1e-10
 ) -> tuple[Violation, ...]:
@@ -293,11 +343,14 @@ def violations(
         tolerance: of conditions 1 and 3, relative: inherited parameters to their own size, the equations of condition 3
             by their largest effect on S to the largest that the terms of that pre-activation of layer q + 1 have (to
             its own size for the weight of a feature that is zero on S), beside the rounding of the products in them.
+            Where weights and bias of θ are zero, that size is the largest that the terms of the candidate have there.
             So the answer does not change when inputs, outputs or neurons get other units.
 
+    Parameters and inputs of any floating-point type are compared in float64.
+
     Raises:
-        ValueError: for an impossible insertion (see `deepened`), or if the candidate's architecture is not the one
-            with the layer inserted.
+        ValueError: for an impossible insertion (see `deepened`), if the candidate's architecture is not the one with
+            the layer inserted, if θ or the candidate is a batch, or the inputs are not finite.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -312,15 +365,18 @@ def violations(
     """
     if deep.network != deepened(shallow.network, insertion):
         raise ValueError(f"deep: {deep.network} is not {shallow.network} with the {insertion}; give the one inserted")
-    shallow, deep = shallow.with_theta(shallow.theta.double()), deep.with_theta(deep.theta.double())
-    inputs = inputs.double()
+    shallow, deep = _single("shallow", shallow), _single("deep", deep)
+    inputs, tolerance = (
+        real("inputs", inputs, ("n", deep.network.widths[0])),
+        number("tolerance", tolerance, at_least=0.0),
+    )
     q, given, kept = insertion.position, deep.layers(), shallow.layers()
     inherited = zip(kept[:q] + kept[q + 1 :], given[:q] + given[q + 2 :])
     numbers = [*range(1, q + 1), *range(q + 2, len(kept) + 1)]
     found: list[Violation] = []
-    for number, (ours, theirs) in zip(numbers, inherited):
+    for place, (ours, theirs) in zip(numbers, inherited):
         allowed = Layer(tolerance * ours.weight.abs(), tolerance * ours.bias.abs())
-        found += _differences("inheritance", f"of layer {number}", ours, theirs, allowed)
+        found += _differences("inheritance", f"of layer {place}", ours, theirs, allowed)
     occupation = occupied_pieces(deep, inputs, q)
     found += occupation.outside
     merged = merge(given[q], given[q + 1], occupation.slope, occupation.intercept)
@@ -340,7 +396,7 @@ def _allowed(
     # row share their rounding, for B was solved for.
     rounding = (second.weight.shape[-1] + 2) * torch.finfo(torch.float64).eps
     reach, rounded = (layer.weight.abs() @ sizes + layer.bias.abs() for layer in (kept, terms))
-    reach = tolerance * reach + rounding * rounded
+    reach = tolerance * torch.where(reach > 0, reach, rounded) + rounding * rounded
     own = tolerance * kept.weight.abs() + rounding * terms.weight.amax(-1, keepdim=True)
     return Layer(torch.where(sizes > 0, reach[:, None] / sizes, own), reach)
 
@@ -356,6 +412,7 @@ def _differences(condition: str, where: str, kept: Layer, given: Layer, allowed:
     return found
 
 
+@checked
 def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occupation:
     """Which affine piece each neuron of one hidden layer works in on the training inputs.
 
@@ -364,14 +421,27 @@ def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occup
         inputs: x, (n, m_0).
         position: q: the layer looked at is layer q + 1, as `lift` inserts it.
 
+    Returns:
+        The pieces. A pre-activation that is not a number lies outside every one.
+
+    Raises:
+        ValueError: if the point is a batch, the inputs are not finite, there is no hidden layer at that position, or
+            its activation has no affine piece.
+
     Example:
         >>> from embedding_principle.activations import leaky_relu
         >>> point = Parametrised(Network((1, 1, 1), (leaky_relu(0.1),)), torch.ones(4).double())
         >>> occupied_pieces(point, torch.tensor([[-3.0], [-1.0]]).double(), 0).slope
         tensor([0.1000], dtype=torch.float64)
     """
+    point, inputs = _single("point", point), real("inputs", inputs, ("n", point.network.widths[0]))
+    point.network.check_hidden(position)
     z = point.trace(inputs).preactivations[position]
     pieces = point.network.activations[position].pieces
+    if not pieces:
+        raise ValueError(
+            f"point: {point.network.activations[position].name} at position {position} has no affine piece"
+        )
     held = torch.stack([piece.contains(z) for piece in pieces])
     best = held.sum(1).argmax(0).tolist()
     outside = []
@@ -386,6 +456,12 @@ def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occup
     return Occupation(slope, intercept, tuple(outside))
 
 
+def _single(name: str, point: Parametrised) -> Parametrised:
+    """The point out of autograd's graph, if it is no batch."""
+    return point.with_theta(variable(name, point.theta, (point.network.n_parameters,)).detach())
+
+
+@checked
 def merge(first: Layer, second: Layer, slope: Tensor, intercept: Tensor) -> Layer:
     """φ on two layers: the affine layer (B Λ A, B (Λc + μ) + b′) that they make when the layer between is linear.
 
@@ -395,16 +471,26 @@ def merge(first: Layer, second: Layer, slope: Tensor, intercept: Tensor) -> Laye
         slope: λ, (..., k).
         intercept: μ, (..., k).
 
+    Raises:
+        ValueError: if the shapes do not go together.
+
     Example:
         >>> one = torch.ones(1).double()
         >>> merge(Layer(2 * torch.eye(1).double(), one), Layer(3 * torch.eye(1).double(), one), one, 0 * one).bias
         tensor([4.], dtype=torch.float64)
     """
+    first, second = first.variables("first"), second.variables("second")
+    width = first.bias.shape[-1]
+    if second.weight.shape[-1] != width:
+        raise ValueError(f"second: expected weights (..., m, {width}), got {tuple(second.weight.shape)}")
+    slope, intercept = variable("slope", slope, (..., width)), variable("intercept", intercept, (..., width))
+    require_common_batch(first.bias.shape[:-1], second.bias.shape[:-1], slope.shape[:-1], intercept.shape[:-1])
     weight = second.weight @ (slope[..., None] * first.weight)
     bias = (second.weight @ (slope * first.bias + intercept)[..., None])[..., 0] + second.bias
     return Layer(weight, bias)
 
 
+@checked
 def collapse(point: Parametrised, position: int, slope: Tensor, intercept: Tensor) -> Parametrised:
     """The shallow θ over a deeper one: φ(A, c, B, b′, rest) = (BΛA, B(Λc + μ) + b′, rest), the inverse of lifting.
 
@@ -419,11 +505,15 @@ def collapse(point: Parametrised, position: int, slope: Tensor, intercept: Tenso
     Returns:
         The shallow θ, (..., P).
 
+    Raises:
+        ValueError: if there is no hidden layer at that position, or λ and μ are not of its width.
+
     Example:
         >>> from embedding_principle.activations import relu
         >>> member = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 2.0, -4.0]).double())
         >>> collapse(member, 0, torch.ones(1).double(), torch.zeros(1).double()).theta
         tensor([2., 0.], dtype=torch.float64)
     """
+    point.network.check_hidden(position)
     first, second = point.layers()[position : position + 2]
     return point.without(position, merge(first, second, slope, intercept))

@@ -15,6 +15,7 @@ H₀ the Hessian without the spare neuron: all derivatives with respect to u alo
 the point a strict saddle, and where V has full row rank r = m_{q+1} the inertia is that of H₀ plus (r, m_q + 1 − r, r).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from scipy import integrate, special
 from torch import Generator, Tensor
 
 from embedding_principle.activations import Activation
+from embedding_principle.arguments import checked, number, real, require_room, variable, whole
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.depth.lifting import Insertion, deepened, lift, smallest_width
 from embedding_principle.networks import Layer, Parametrised, with_ones
@@ -85,6 +87,7 @@ class SpareNeuronLift:
     direction: Tensor
 
 
+@checked
 def backpropagated(risk: Risk, theta: Tensor, position: int) -> Tensor:
     """δ_i = ∂ℓ/∂z_i, z_i the pre-activation of layer q+1 (the output, where q + 1 = L), (n, m_{q+1}).
 
@@ -95,6 +98,9 @@ def backpropagated(risk: Risk, theta: Tensor, position: int) -> Tensor:
         theta: θ, (P,).
         position: q.
 
+    Raises:
+        ValueError: if θ is not a single finite point, there is no layer q+1, or the network has batch normalization.
+
     Example:
         >>> from embedding_principle.networks import Network
         >>> x = torch.tensor([[-1.0], [1.0]]).double()
@@ -102,12 +108,16 @@ def backpropagated(risk: Risk, theta: Tensor, position: int) -> Tensor:
         tensor([[-6.],
                 [ 6.]], dtype=torch.float64)
     """
-    network, layers = risk.network, risk.network.layers(theta)
-    following = layers[position]
-    features = network.trace(theta, risk.inputs).features[position]
-    z = (features @ following.weight.mT + following.bias).detach().requires_grad_(True)
-    with torch.enable_grad():
-        output = z
+    network = risk.network
+    if network.batch_norm_epsilon is not None:
+        raise ValueError("risk: spare neurons are for networks without batch normalization; see fold_batch_norm")
+    theta, position = real("theta", theta, (network.n_parameters,)), whole("position", position, 0, network.depth - 1)
+    # Outside inference mode, and with gradients, whatever the caller's mode is.
+    with torch.inference_mode(False):
+        layers = network.layers(theta)
+        features = network.trace(theta, risk.inputs).features[position]
+        z = features @ layers[position].weight.mT + layers[position].bias
+        output = z.requires_grad_(True)
         for layer, activation in zip(layers[position + 1 :], network.activations[position:]):
             output = activation(output) @ layer.weight.detach().mT + layer.bias.detach()
         (gradient,) = torch.autograd.grad(risk.loss.value(output, risk.targets).sum(), z)
@@ -158,6 +168,7 @@ class _Equations:
         return strength
 
 
+@checked
 def find_spare_neuron(
     risk: Risk, theta: Tensor, position: int, activation: Activation, *, generator: Generator, spread: float = 1.0
 ) -> SpareNeuron:
@@ -187,6 +198,8 @@ def find_spare_neuron(
 
     Raises:
         NoSpareNeuronError: if no start leads to a solution; it counts equations, unknowns and what was found instead.
+        ValueError: as `backpropagated` does; if the spread is not positive, derivatives at θ are not finite, or there
+            are so many samples that what is tried does not fit in memory.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -198,8 +211,13 @@ def find_spare_neuron(
         >>> neuron.residual < 1e-12, neuron.rank
         (True, 1)
     """
-    features = risk.network.trace(theta, risk.inputs).features[position]
-    equations = _Equations(backpropagated(risk, theta, position), features, activation)
+    spread = number("spread", spread, above=0.0)
+    errors = backpropagated(risk, theta, position)
+    require_room("risk", _STARTS, *errors.shape)
+    features = risk.network.trace(theta.detach(), risk.inputs).features[position]
+    if not torch.isfinite(errors.abs().sum() * features.abs().sum()):
+        raise ValueError("theta: features or errors there overflow float64; take a smaller one, or scale the data")
+    equations = _Equations(errors, features, activation)
     starts = _random_neurons(features, equations.kinks, spread, generator)
     if equations.errors.shape[1] == 1:
         ends = torch.cat([_through_samples(equations.extended, spread, generator), starts])
@@ -236,7 +254,8 @@ def _through_samples(extended: Tensor, spread: float, generator: Generator) -> T
     """Neurons whose pre-activation vanishes at m_q samples: all of them, or a random choice where they are too many."""
     n, width = len(extended), extended.shape[1] - 1
     if math.comb(n, width) <= _STARTS:
-        chosen = torch.combinations(torch.arange(n), width)
+        # torch.combinations makes a table of n^width entries first.
+        chosen = torch.tensor(list(itertools.combinations(range(n), width))).view(-1, width)
     else:
         chosen = torch.rand(_STARTS, n, generator=generator, dtype=torch.float64).argsort(dim=1)[:, :width]
     u = torch.linalg.svd(extended[chosen]).Vh[:, -1]
@@ -298,6 +317,7 @@ def _explain(equations: _Equations, position: int, tried: int, solved: Tensor, c
     )
 
 
+@checked
 def spare_neuron_lift(
     risk: Risk, theta: Tensor, insertion: Insertion, *, generator: Generator, spread: float = 1.0
 ) -> SpareNeuronLift:
@@ -315,7 +335,7 @@ def spare_neuron_lift(
 
     Raises:
         NoSpareNeuronError: see `find_spare_neuron`.
-        ValueError: for an impossible insertion, see `lifting.deepened`.
+        ValueError: for an impossible insertion, see `lifting.deepened`, and as `find_spare_neuron` does.
 
     Example:
         >>> from embedding_principle.activations import relu
@@ -338,12 +358,16 @@ def spare_neuron_lift(
         )
     neuron = find_spare_neuron(risk, theta, q, insertion.activation, generator=generator, spread=spread)
     base = Insertion(q, width - 1, insertion.activation)
-    lifted = lift(risk.at(theta), risk.inputs, [base], generator=generator)
+    lifted = lift(risk.at(theta.detach()), risk.inputs, [base], generator=generator)
     point = with_spare_neuron(lifted, q, neuron.incoming)
-    values, vectors = torch.linalg.eigh(hessian(deep, point.theta))
+    curvature = hessian(deep, point.theta)
+    if not torch.isfinite(curvature).all():
+        raise ValueError("theta: the Hessian over it is not finite; it overflows float64")
+    values, vectors = torch.linalg.eigh(curvature)
     return SpareNeuronLift(point, neuron, float(values[0]), vectors[:, 0])
 
 
+@checked
 def with_spare_neuron(point: Parametrised, position: int, incoming: Tensor) -> Parametrised:
     """The network one neuron wider in hidden layer q + 1: incoming u = (a, c), outgoing weights zero.
 
@@ -352,20 +376,28 @@ def with_spare_neuron(point: Parametrised, position: int, incoming: Tensor) -> P
         position: q.
         incoming: u = (a, c), (..., m_q + 1).
 
+    Raises:
+        ValueError: if there is no hidden layer at that position, or u does not fit it.
+
     Example:
         >>> from embedding_principle.activations import relu
         >>> from embedding_principle.networks import Network
         >>> narrow = Parametrised(Network((1, 1, 1), (relu,)), torch.tensor([1.0, 2.0, 3.0, 4.0]))
         >>> with_spare_neuron(narrow, 0, torch.tensor([5.0, 6.0])).theta
-        tensor([1., 5., 2., 6., 3., 0., 4.])
+        tensor([1., 5., 2., 6., 3., 0., 4.], dtype=torch.float64)
     """
+    point.network.check_hidden(position)
+    if point.network.batch_norm_epsilon is not None:
+        raise ValueError("point: spare neurons are for networks without batch normalization; see fold_batch_norm")
     first, second = point.layers()[position : position + 2]
+    incoming = variable("incoming", incoming, (*point.theta.shape[:-1], first.weight.shape[-1] + 1))
     weight = torch.cat([first.weight, incoming[..., None, :-1]], dim=-2)
     wider = Layer(weight, torch.cat([first.bias, incoming[..., -1:]], dim=-1))
     outgoing = torch.cat([second.weight, torch.zeros_like(second.weight[..., :1])], dim=-1)
     return point.replaced(position, wider, Layer(outgoing, second.bias))
 
 
+@checked
 def spare_neuron_inertia(before: Counts, preceding: int, following: int) -> Counts:
     """(n−, n0, n+) after a spare neuron whose V has full row rank r = m_{q+1}: plus (r, m_q + 1 − r, r) (ours).
 
@@ -375,18 +407,22 @@ def spare_neuron_inertia(before: Counts, preceding: int, following: int) -> Coun
         following: m_{q+1}, at most m_q + 1.
 
     Raises:
-        ValueError: if V cannot have full row rank.
+        ValueError: if V cannot have full row rank, or a count is negative.
 
     Example:
         >>> spare_neuron_inertia((0, 6, 7), preceding=2, following=1)
         (1, 8, 8)
     """
+    preceding, following = whole("preceding", preceding, 1), whole("following", following, 1)
+    if len(before) != 3 or min(before) < 0:
+        raise ValueError(f"before: expected (n−, n0, n+), none negative, got {before}")
     if following > preceding + 1:
         raise ValueError(f"following: V has {following} rows and {preceding + 1} columns, so no full row rank")
     negative, zero, positive = before
     return negative + following, zero + preceding + 1 - following, positive + following
 
 
+@checked
 def probability_of_spare_neuron(dimension: int) -> float:
     r"""The probability that the affine fit of d + 2 Gaussian points of R^d has a ReLU spare neuron: 1 − 2(d + 2)β_d.
 
@@ -410,8 +446,7 @@ def probability_of_spare_neuron(dimension: int) -> float:
         >>> [round(probability_of_spare_neuron(d), 4) for d in (1, 2, 3, 4)]
         [0.0, 0.649, 0.9022, 0.9769]
     """
-    if dimension < 1:
-        raise ValueError(f"dimension: {dimension} leaves no hinge; use 1 or more")
+    dimension = whole("dimension", dimension, 1)
 
     def density(tau: float) -> float:
         """The integrand of the solid angle."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedding_principle.activations import Activation, Elementwise, relu, sigmoid, tanh
+from embedding_principle.arguments import checked, variable
 from embedding_principle.networks import AugmentedLayer, with_ones
 from embedding_principle.risks import Risk
 
@@ -56,6 +57,9 @@ class Backpropagation:
         gradient: ∇R_S in the same order, (S, P), as `backward` leaves it.
         order: `Network.augmented_order`, (P,).
 
+    Raises:
+        ValueError: if θ is not of shape (S, P).
+
     Example:
         >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
@@ -68,7 +72,9 @@ class Backpropagation:
         True
     """
 
+    @checked
     def __init__(self, risk: Risk, theta: Tensor) -> None:
+        theta = variable("theta", theta, (*theta.shape[:1], risk.network.n_parameters)).detach()
         self._loss, self._targets = risk.loss, risk.targets
         network, epsilon = risk.network, risk.network.batch_norm_epsilon
         self.order = network.augmented_order()
@@ -139,7 +145,7 @@ class _Affine:
         np.matmul(self._delta, self._transposed, out=self._gradient)
         if pulled is None:
             return
-        if len(self._delta[0]) > 1:
+        if self._delta.shape[1] > 1:
             np.matmul(self._weights.numpy().swapaxes(1, 2), self._delta, out=pulled.numpy())
         else:  # an outer product, for which matmul is slow
             torch.mul(self._weights.mT, self.delta, out=pulled)

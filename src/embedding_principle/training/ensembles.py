@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from embedding_principle.arguments import check_fields, checked, number, require_room, variable, whole
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 from embedding_principle.training.backpropagation import Backpropagation
@@ -22,21 +23,44 @@ Observer = Callable[[Tensor], Tensor]
 _BLOCK_BYTES = 4 << 20
 
 
+# Records for each power of ten: enough for every curve, and few enough for memory.
+_FINEST = 10_000
+
+
 @dataclass(frozen=True)
 class GradientDescent:
-    """θ ← θ − rate · ∇R_S(θ)."""
+    """θ ← θ − rate · ∇R_S(θ).
+
+    Raises:
+        ValueError: if the rate is negative.
+    """
 
     rate: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        number("rate", self.rate, at_least=0.0)
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam of Kingma and Ba (arXiv:1412.6980), with ε added to √v̂ as in torch.optim.Adam."""
+    """Adam of Kingma and Ba (arXiv:1412.6980), with ε added to √v̂ as in torch.optim.Adam.
+
+    Raises:
+        ValueError: if the rate is negative, a β is not in [0, 1), or ε is not positive.
+    """
 
     rate: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        number("rate", self.rate, at_least=0.0)
+        number("beta1", self.beta1, at_least=0.0, below=1.0)
+        number("beta2", self.beta2, at_least=0.0, below=1.0)
+        number("epsilon", self.epsilon, above=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +82,7 @@ class Training:
     reached: Tensor
 
 
+@checked
 def ensemble(
     network: Network, generator: Generator, size: int, *, scale: float = 1.0, bias_scale: float = 0.0
 ) -> Tensor:
@@ -65,25 +90,35 @@ def ensemble(
 
     Network s is the same whatever the size.
 
+    Raises:
+        ValueError: if the size is not positive, or so many do not fit in memory.
+
     Example:
         >>> few, many = (ensemble(Network((1, 2)), torch.Generator().manual_seed(0), size) for size in (2, 9))
         >>> torch.equal(few, many[:2])
         True
     """
+    require_room("size", whole("size", size, 1), network.n_parameters)
     return torch.stack([network.initial(generator, scale=scale, bias_scale=bias_scale) for _ in range(size)])
 
 
+@checked
 def log_grid(last: int, per_decade: int) -> list[int]:
     """Whole numbers from 0 to `last`, about `per_decade` to each power of ten, both ends among them.
+
+    Raises:
+        ValueError: if `last` is negative, or `per_decade` not among 1 … 10 000.
 
     Example:
         >>> log_grid(100, 3)
         [0, 1, 2, 5, 10, 22, 46, 100]
     """
+    last, per_decade = whole("last", last, 0), whole("per_decade", per_decade, 1, _FINEST)
     exponents = range(1 + math.floor(per_decade * math.log10(max(last, 1))))
     return sorted({0, last, *(round(10 ** (k / per_decade)) for k in exponents if last)})
 
 
+@checked
 def train(
     risk: Risk,
     starts: Tensor,
@@ -98,7 +133,7 @@ def train(
 
     Args:
         risk: R_S; batch normalization, if the network has it, uses the statistics of the full data.
-        starts: (S, P) float64.
+        starts: (S, P), of any float type. A start that is not finite stops at once, and leaves the others alone.
         method: `GradientDescent` or `Adam`.
         steps: the number of updates.
         thresholds: values of R_S whose first crossing is wanted to the step. A network that has crossed them all stops
@@ -107,7 +142,7 @@ def train(
         per_decade: recorded steps for each power of ten.
 
     Raises:
-        ValueError: if the starts are not a finite float64 tensor of shape (S, P).
+        ValueError: if the starts are not floating-point numbers of shape (S, P), S > 0, or the steps are negative.
 
     Example:
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
@@ -116,10 +151,9 @@ def train(
         >>> run.theta.round(decimals=6), run.reached
         (tensor([[3., 1.]], dtype=torch.float64), tensor([[6., inf]], dtype=torch.float64))
     """
-    width = risk.network.n_parameters
-    if starts.shape[1:] != (width,) or starts.dtype != torch.float64 or not torch.isfinite(starts).all():
-        raise ValueError(f"starts: expected a finite float64 tensor (S, {width}), got {tuple(starts.shape)}")
-    grid = log_grid(steps, per_decade)
+    starts = variable("starts", starts, ("S", risk.network.n_parameters)).detach()
+    thresholds = [number("thresholds", threshold) for threshold in thresholds]
+    grid = log_grid(whole("steps", steps, 0), per_decade)
     runs = [_Run(risk, block, method, thresholds, observers or {}) for block in torch.split(starts, _block_size(risk))]
     for run in runs:
         run.train(grid)

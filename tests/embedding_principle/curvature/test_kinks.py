@@ -111,7 +111,7 @@ def test_the_error_names_the_place() -> None:
 
 
 def test_an_impossible_order_is_refused() -> None:
-    with pytest.raises(ValueError, match="order: expected 1 or 2, got 3"):
+    with pytest.raises(ValueError, match="order: expected a whole number from 1 to 2, got 3"):
         kinks(three_samples(relu), torch.zeros(4).double(), order=3)
 
 

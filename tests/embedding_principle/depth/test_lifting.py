@@ -251,9 +251,8 @@ def test_a_sample_moved_out_of_the_piece_is_named() -> None:
         (Insertion(1, 3, tanh), "activation: tanh has no affine piece"),
         (Insertion(1, 1, relu), "width: 1 is below the rank 2 of the weights"),
         (Insertion(2, 3, relu), r"position: 2 is not among 0 … 1 for widths \(2, 3, 2\)"),
-        (Insertion(-1, 3, relu), "position: -1"),
     ],
-    ids=["no piece", "too narrow", "too deep", "negative"],
+    ids=["no piece", "too narrow", "too deep"],
 )
 def test_impossible_liftings_are_refused(insertion: Insertion, message: str) -> None:
     network = Network.uniform((2, 3, 2), tanh)
@@ -266,12 +265,14 @@ def test_bad_data_are_refused() -> None:
     network, insertion = Network.uniform((2, 3, 2), tanh), Insertion(1, 3, relu)
     point, x = random_problem(network, 0)
     x[3, 0] = math.nan
-    with pytest.raises(ValueError, match="inputs: sample 3 is not finite"):
+    with pytest.raises(ValueError, match="inputs: row 3 is not finite"):
         lift(point, x, [insertion], generator=generator(0))
     with pytest.raises(ValueError, match="without batch normalization"):
         deepened(Network.uniform((2, 3, 2), tanh, batch_norm_epsilon=1e-5), insertion)
-    with pytest.raises(ValueError, match="theta: expected float64"):
-        lift(point.with_theta(point.theta.float()), torch.zeros(4, 2).double(), [insertion], generator=generator(0))
+    with pytest.raises(ValueError, match="theta: row 0 is not finite"):
+        lift(point.with_theta(math.nan * point.theta), torch.zeros(4, 2).double(), [insertion], generator=generator(0))
+    with pytest.raises(ValueError, match="position: expected a whole number from 0 on, got -1"):
+        Insertion(-1, 3, relu)
 
 
 def test_a_candidate_of_another_architecture_is_refused() -> None:

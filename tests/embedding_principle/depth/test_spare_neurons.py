@@ -233,7 +233,7 @@ def test_the_probability_is_that_of_random_signs(inputs: int) -> None:
 
 
 def test_without_inputs_there_is_no_probability() -> None:
-    with pytest.raises(ValueError, match="dimension: 0 leaves no hinge; use 1 or more"):
+    with pytest.raises(ValueError, match="dimension: expected a whole number from 1 on, got 0"):
         probability_of_spare_neuron(0)
 
 

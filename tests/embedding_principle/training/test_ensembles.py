@@ -152,10 +152,8 @@ def test_gradient_descent_on_a_quadratic_contracts_as_predicted():
     torch.testing.assert_close(run.risk[0, -1], torch.tensor(4 * 0.8**40, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize(
-    "starts", [torch.zeros(2, 9).double(), torch.zeros(2, 10), torch.full((2, 10), math.nan).double()]
-)
+@pytest.mark.parametrize("starts", [torch.zeros(2, 9).double(), torch.zeros(10).double(), torch.zeros(0, 10).double()])
 def test_unusable_starts_are_refused(starts):
     network = Network.uniform((1, 3, 1), tanh)
-    with pytest.raises(ValueError, match=r"starts: expected a finite float64 tensor \(S, 10\)"):
+    with pytest.raises(ValueError, match=r"starts: expected shape \(S, 10\)"):
         train(random_risk(network, n=4, seed=0), starts, Adam(), steps=1)

@@ -20,16 +20,18 @@ from scipy import optimize
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
+from embedding_principle.arguments import checked, real, whole
 from embedding_principle.depth.cones import multilevel, tilting
 from embedding_principle.networks import with_ones
-from embedding_principle.risks import check_data
+from embedding_principle.scaling import scaled
 
 Array = NDArray[np.float64]
 
 # Rounding in non-negative least squares stays near 1e-15 times a small condition number. A cone with an inscribed
 # radius below the tolerance counts as empty, a normal that near to the cone of the others as redundant.
 _TOLERANCE = 1e-12
-_CANDIDATES = 1000  # normals that are tried as vertices by one product, whose memory grows with n times this
+# Normals that are tried as vertices by one product with so many rows at a time (0.3 GB).
+_CANDIDATES, _ROWS = 1000, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -47,40 +49,47 @@ class ConeMeasure:
     method: str
 
 
+@checked
 def admissible_normals(features: Tensor) -> Tensor:
     """The normals (f_i, 1) of K_S, (n, D + 1), for features (n, D).
+
+    Raises:
+        ValueError: if features are not finite, or there is none.
 
     Example:
         >>> admissible_normals(torch.tensor([[2.0], [3.0]]))
         tensor([[2., 1.],
-                [3., 1.]])
+                [3., 1.]], dtype=torch.float64)
     """
-    return with_ones(features)
+    return with_ones(real("features", features, ("n", "D")))
 
 
+@checked
 def gaussian_measure(
     normals: Tensor, *, generator: Generator, points: int = 4096, particles: int = 2000, runs: int = 8
 ) -> ConeMeasure:
     """The probability that f_i·u > 0 for every i, u ~ N(0, I).
 
     Args:
-        normals: f, (n, D), float64; their lengths do not matter.
+        normals: f, (n, D); their lengths do not matter.
         generator: source of randomness of the two sampling methods.
         points: quasi-random points of each run of minimax tilting (a power of two).
         particles: of each run of multilevel splitting; its standard error falls as particles^(−1/2).
         runs: independent estimates, whose spread gives the standard error.
 
     Raises:
-        ValueError: if normals are not a finite float64 matrix with at least one row, runs < 2, the particles are so
-            few that none reached the cone, or a cone of three dimensions is so thin that rounding spoils its angles.
+        ValueError: if normals are not a finite matrix with at least one row, runs < 2, the points are no power of two,
+            the particles are so few that none reached the cone, or a cone of three dimensions is so thin that rounding
+            spoils its angles.
 
     Example:
         >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
         >>> round(math.exp(octant.log_measure), 15), octant.method
         (0.125, 'angle')
     """
-    if runs < 2:
-        raise ValueError(f"runs: a standard error needs at least 2, got {runs}")
+    # A standard error needs two.
+    runs = whole("runs", runs, 2)
+    points, particles = tilting.power_of_two("points", points), whole("particles", particles, 1)
     rows = _in_their_span(_unit_rows(normals))
     centre = interior_direction(rows)
     if centre is None:
@@ -96,11 +105,15 @@ def gaussian_measure(
     return _pooled(logs, "multilevel splitting")
 
 
+@checked
 def interior_direction(normals: Tensor) -> Tensor | None:
     """The unit vector c, (D,), that maximizes min_i f_i·c/‖f_i‖; None when {u : f_i·u > 0 ∀i} is empty.
 
     c points to the element of the unit normals' convex hull that is nearest to the origin, a problem of non-negative
     least squares. The cone is empty exactly when the hull contains the origin (Gordan's alternative).
+
+    Raises:
+        ValueError: if normals are not a finite matrix with at least one row.
 
     Example:
         >>> interior_direction(torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64))
@@ -119,6 +132,7 @@ def interior_direction(normals: Tensor) -> Tensor | None:
     return torch.from_numpy(centre / np.linalg.norm(centre))
 
 
+@checked
 def irredundant(normals: Tensor) -> Tensor:
     """The rows that alone define the cone {u : f_i·u > 0 ∀i}: the extreme rays of the cone of the normals.
 
@@ -134,12 +148,13 @@ def irredundant(normals: Tensor) -> Tensor:
         Indices in increasing order; of equal rows one stays.
 
     Raises:
-        ValueError: if the cone is empty.
+        ValueError: if the cone is empty, or normals are not a finite matrix with at least one row.
 
     Example:
         >>> irredundant(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64))
         tensor([0, 2])
     """
+    normals = _scaled_rows(normals)
     centre = interior_direction(normals)
     if centre is None:
         raise ValueError("normals: the cone is empty, so no row is redundant or irredundant")
@@ -157,9 +172,14 @@ def irredundant(normals: Tensor) -> Tensor:
     return torch.tensor(sorted(vertices))
 
 
+def _scaled_rows(normals: Tensor) -> Tensor:
+    """The rows with largest entries from 1 to 2: of other lengths squares may overflow or vanish."""
+    return scaled(real("normals", normals, ("n", "D")), dim=1)[0]
+
+
 def _unit_rows(normals: Tensor) -> Tensor:
-    check_data("normals", normals, (max(len(normals), 1), normals.shape[-1]))
-    return normalize(normals, dim=1, eps=torch.finfo(normals.dtype).tiny)  # a zero row, which no u satisfies, stays
+    # A zero row, which no u satisfies, stays.
+    return normalize(_scaled_rows(normals), dim=1, eps=torch.finfo(torch.float64).tiny)
 
 
 def _non_negative(matrix: Array, target: Array) -> Array:
@@ -174,9 +194,13 @@ def _plain_vertices(points: Array) -> list[int]:
     offsets = points - points.mean(0)
     own = (offsets**2).sum(1)
     farthest = np.argsort(-own)[:_CANDIDATES]
-    reach = offsets @ offsets[farthest].T
-    reach[farthest, np.arange(len(farthest))] = -np.inf
-    plain = own[farthest] > reach.max(0) + _TOLERANCE * own[farthest]
+    reach = np.full(len(farthest), -np.inf)
+    for start in range(0, len(points), _ROWS):
+        products = offsets[start : start + _ROWS] @ offsets[farthest].T
+        here = (farthest >= start) & (farthest < start + _ROWS)
+        products[farthest[here] - start, np.flatnonzero(here)] = -np.inf
+        np.maximum(reach, products.max(0), out=reach)
+    plain = own[farthest] > reach + _TOLERANCE * own[farthest]
     plain[0] = True  # the point farthest from the mean is a vertex even where others tie with it
     return list(farthest[plain])
 

@@ -15,10 +15,14 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from embedding_principle.arguments import checked, real, require_room, whole
+
 _SURVIVING = 0.25  # any value from 0.1 to 0.5 is within a third of the least variance for equal cost, at 0.2
+_UNIT = 1e-9  # the length of a normalized vector is off by 1e-16
 _INSIDE = 1e-300  # a product rounded to zero or below is put back inside the cone
 
 
+@checked
 def log_estimates(normals: Tensor, centre: Tensor, *, particles: int, runs: int, generator: Generator) -> Tensor:
     """Independent estimates of the logarithm of the Gaussian measure of {u : f_i·u > 0 ∀i}.
 
@@ -35,6 +39,10 @@ def log_estimates(normals: Tensor, centre: Tensor, *, particles: int, runs: int,
     Returns:
         Logarithms, (runs,); −∞ for a run in which no particle reached a level.
 
+    Raises:
+        ValueError: if c is not a unit vector in the cone, there are no particles or no runs, or the particles do not
+            fit in memory.
+
     Example:
         >>> g = torch.Generator().manual_seed(0)
         >>> eye = torch.eye(4, dtype=torch.float64)
@@ -42,6 +50,11 @@ def log_estimates(normals: Tensor, centre: Tensor, *, particles: int, runs: int,
         >>> abs(runs.exp().mean().item() * 16 - 1) < 0.2  # four standard errors of the orthant's 1/16
         True
     """
+    normals = real("normals", normals, ("n", "D"))
+    centre, runs = real("centre", centre, (normals.shape[1],)), whole("runs", runs, 1)
+    require_room("particles", whole("particles", particles, 1), sum(normals.shape))
+    if not (normals @ centre > 0).all() or abs(float(centre.norm()) - 1) > _UNIT:
+        raise ValueError("centre: expected a unit vector inside the cone; see interior_direction")
     levels = _levels(normals, centre, particles, generator)
     logs = [_log_estimate(normals, centre, levels, particles, generator) for _ in range(runs)]
     return torch.tensor(logs, dtype=torch.float64)

@@ -15,11 +15,27 @@ from scipy.stats import qmc
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
+from embedding_principle.arguments import checked, real, require_room, whole
+from embedding_principle.scaling import scaled
+
 Array = NDArray[np.float64]
 
 _HALF_CELL = 2.0**-31  # Sobol points are multiples of 2^-30: half a cell keeps them off 0, where Φ⁻¹ is infinite
 
 
+def power_of_two(name: str, value: int) -> int:
+    """A number of Sobol points; ValueError unless it is a power of two up to 2^30, which balances them.
+
+    Example:
+        >>> power_of_two("points", 4096)
+        4096
+    """
+    if whole(name, value, 1, 1 << 30).bit_count() != 1:
+        raise ValueError(f"{name}: expected a power of two, which balances Sobol points, got {value}")
+    return value
+
+
+@checked
 def log_estimates(normals: Tensor, *, points: int, runs: int, generator: Generator) -> Tensor:
     """Independent estimates of the logarithm of the Gaussian measure of {u : f_i·u > 0 ∀i}.
 
@@ -27,12 +43,16 @@ def log_estimates(normals: Tensor, *, points: int, runs: int, generator: Generat
 
     Args:
         normals: f, (n, D), linearly independent rows, n ≥ 2.
-        points: of one sequence; a power of two balances it.
+        points: of one sequence, a power of two.
         runs: number of sequences.
         generator: seeds the scrambling.
 
     Returns:
         Logarithms, (runs,).
+
+    Raises:
+        ValueError: if rows are linearly dependent or fewer than two, the points are no power of two, there is no run,
+            or the points do not fit in memory.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -40,8 +60,14 @@ def log_estimates(normals: Tensor, *, points: int, runs: int, generator: Generat
         >>> (estimates / np.log(0.5)).round(decimals=9).tolist()  # independent constraints: no variance
         [50.0, 50.0]
     """
-    rows = normalize(normals, dim=1).numpy()
-    slopes = _lower_slopes(rows @ rows.T)
+    normals = real("normals", normals, ("n", "D"))
+    points, runs = power_of_two("points", points), whole("runs", runs, 1)
+    require_room("points", points, len(normals))
+    rows = normalize(scaled(normals, dim=1)[0], dim=1).numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = _lower_slopes(rows @ rows.T)
+    if len(rows) < 2 or not np.isfinite(slopes).all():
+        raise ValueError("normals: expected two rows at least, all linearly independent; see irredundant")
     shift = _minimax_shift(slopes)
     seeds = torch.randint(2**31, (runs,), generator=generator).tolist()
     logs = [_log_weights(slopes, shift, _sobol(len(rows) - 1, points, seed)) for seed in seeds]

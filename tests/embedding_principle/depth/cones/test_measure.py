@@ -244,9 +244,9 @@ def test_a_cone_too_thin_for_its_angles_is_refused() -> None:
 
 
 def test_bad_normals_are_refused() -> None:
-    with pytest.raises(ValueError, match="normals: expected float64"):
-        gaussian_measure(torch.ones(2, 2, dtype=torch.float32), generator=generator())
-    with pytest.raises(ValueError, match="normals: sample 1 is not finite"):
+    with pytest.raises(ValueError, match="normals: expected floating-point numbers"):
+        gaussian_measure(torch.ones(2, 2, dtype=torch.int64), generator=generator())
+    with pytest.raises(ValueError, match="normals: row 1 is not finite"):
         gaussian_measure(torch.tensor([[1.0], [math.nan]], dtype=torch.float64), generator=generator())
     with pytest.raises(ValueError, match="normals: expected shape"):
         gaussian_measure(torch.ones(0, 3, dtype=torch.float64), generator=generator())

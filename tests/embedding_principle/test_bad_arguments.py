@@ -1,0 +1,568 @@
+"""Every public function, called with arguments that are not what it asks for: it answers, or says why not.
+
+One good call of each is listed; one of its arguments at a time is put in place by a bad one of its kind. The list is
+compared with what the package holds, so that a new function cannot be forgotten.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import math
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Generator, Tensor, nn
+
+import embedding_principle
+from embedding_principle import (
+    activations,
+    critical_points,
+    datasets,
+    linear_fits,
+    linearity,
+    modules,
+    saturation,
+    slider,
+)
+from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
+from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
+from embedding_principle.depth import (
+    approximate,
+    batch_normalization,
+    degeneracy,
+    dimensions,
+    lifting,
+    pruning,
+    spare_neurons,
+)
+from embedding_principle.depth.cones import laws, measure, multilevel, tilting
+from embedding_principle.depth.lifting import Insertion
+from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
+from embedding_principle.risks import Risk, cross_entropy
+from embedding_principle.training import backpropagation, ensembles, plateaus
+
+SMOOTH = Network.uniform((2, 2, 1), tanh)
+DEEP = Network((2, 2, 2, 1), (relu, tanh))
+NORMALIZED = Network.uniform((2, 2, 1), relu, batch_norm_epsilon=1e-5)
+X = torch.tensor([[-1.0, 0.5], [0.25, -0.75], [1.5, 1.0], [0.5, 2.0], [-0.5, -1.5]], dtype=torch.float64)
+Y = X[:, :1] ** 2 - X[:, 1:]
+ONE, ZERO = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+LINE = torch.linspace(-2, 2, 10, dtype=torch.float64)[:, None]
+
+
+def generator() -> Generator:
+    return Generator().manual_seed(0)
+
+
+def point(network: Network, *batch: int) -> Parametrised:
+    return Parametrised(network, network.initial(generator(), bias_scale=0.5, batch=batch))
+
+
+def risk(network: Network = SMOOTH) -> Risk:
+    return Risk(network, X, Y)
+
+
+def straight() -> Parametrised:
+    return lifting.lift(point(SMOOTH), X, [Insertion(0, 2, identity)], generator=generator())
+
+
+def lifted() -> Parametrised:
+    return lifting.lift(point(SMOOTH), X, [Insertion(0, 2, relu)], generator=generator())
+
+
+def both_passes() -> passes.Passes:
+    return passes.passes_over(risk(), point(SMOOTH, 1).theta)
+
+
+def observed() -> ensembles.Training:
+    observers = plateaus.plateau_observers(risk())
+    return ensembles.train(
+        risk(), point(SMOOTH, 2).theta, ensembles.GradientDescent(1e-3), steps=60, observers=observers
+    )
+
+
+def line_fit() -> tuple[Risk, Tensor]:
+    slope = float((LINE**4).sum() / (LINE**2).sum())
+    return Risk(Network((1, 1)), LINE, LINE**3), torch.tensor([slope, 0.0], dtype=torch.float64)
+
+
+def equations() -> dimensions.OutputEquations:
+    return dimensions.OutputEquations(Layer(ONE[:, None], ZERO), Layer(ONE[:, None], ZERO), ONE, ZERO)
+
+
+def measuring(method: str) -> dict[str, Any]:
+    eye = torch.eye(4, dtype=torch.float64)
+    options = {"points": 16} if method == "tilting" else {"centre": torch.full((4,), 0.5).double(), "particles": 50}
+    return {"normals": eye, "runs": 2, "generator": generator(), **options}
+
+
+Call = tuple[Callable[..., Any], dict[str, Any]]
+
+
+def good_calls() -> dict[str, Call]:
+    """A call that succeeds for every public function, method and constructor, by name."""
+    theta, batch, deep_point = point(SMOOTH).theta, point(SMOOTH, 3).theta, point(DEEP)
+    first, second = lifted().layers()[:2]
+    line_risk, line_theta = line_fit()
+    matrix = hessian.hessian(risk(), theta)
+    lifted_point, straight_point = lifted(), straight()
+    outputs = torch.tensor([[1.0, 2.0], [4.0, 3.0], [0.0, 1.0]], dtype=torch.float64)
+    labels, one_more = torch.tensor([1, 1, 0]), Insertion(0, 2, relu)
+    descent = ensembles.GradientDescent(0.1)
+    calls: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
+        ("activations.AffinePiece", AffinePiece, {"lower": 0.0, "upper": 1.0, "slope": 2.0, "intercept": 0.5}),
+        ("activations.AffinePiece.contains", AffinePiece(0.0, 1.0, 1.0).contains, {"z": X}),
+        ("activations.Activation.__call__", tanh, {"z": X}),
+        ("activations.leaky_relu", activations.leaky_relu, {"slope": 0.1}),
+        ("activations.named", activations.named, {"name": "tanh"}),
+        ("networks.Network", Network, {"widths": (2, 3, 1), "activations": (tanh,), "batch_norm_epsilon": 1e-5}),
+        ("networks.Network.uniform", Network.uniform, {"widths": (2, 3, 1), "activation": tanh}),
+        ("networks.Network.inserted", SMOOTH.inserted, {"position": 0, "width": 2, "activation": relu}),
+        ("networks.Network.without", SMOOTH.without, {"position": 0}),
+        ("networks.Network.with_activation", SMOOTH.with_activation, {"position": 0, "activation": relu}),
+        ("networks.Network.check_hidden", SMOOTH.check_hidden, {"position": 0}),
+        ("networks.Network.layers", SMOOTH.layers, {"theta": batch}),
+        ("networks.Network.augmented_order", SMOOTH.augmented_order, {}),
+        ("networks.Network.augmented_layers", SMOOTH.augmented_layers, {"reordered": batch}),
+        ("networks.Network.trace", SMOOTH.trace, {"theta": batch, "inputs": X}),
+        ("networks.Network.forward", SMOOTH.forward, {"theta": batch, "inputs": X}),
+        ("networks.Network.initial", SMOOTH.initial, {"generator": generator(), "scale": 1.0, "bias_scale": 0.5}),
+        ("networks.flatten", flatten, {"layers": [first, second]}),
+        ("networks.with_ones", with_ones, {"features": X, "dim": -1}),
+        ("networks.Parametrised", Parametrised, {"network": SMOOTH, "theta": batch}),
+        ("networks.Parametrised.with_theta", point(SMOOTH).with_theta, {"theta": batch}),
+        ("networks.Parametrised.expand", lambda count: point(SMOOTH).expand(count), {"count": 3}),
+        ("networks.Parametrised.layers", point(SMOOTH).layers, {}),
+        ("networks.Parametrised.trace", point(SMOOTH).trace, {"inputs": X}),
+        ("networks.Parametrised.forward", point(SMOOTH).forward, {"inputs": X}),
+        (
+            "networks.Parametrised.inserted",
+            point(SMOOTH).inserted,
+            {"position": 0, "first": first, "second": second, "activation": relu},
+        ),
+        ("networks.Parametrised.without", deep_point.without, {"position": 0, "merged": first}),
+        (
+            "networks.Parametrised.replaced",
+            lambda position, layer, activation: deep_point.replaced(position, layer, activation=activation),
+            {"position": 0, "layer": first, "activation": relu},
+        ),
+        ("risks.Risk", Risk, {"network": SMOOTH, "inputs": X, "targets": Y}),
+        (
+            "risks.Risk of classes",
+            Risk,
+            {"network": Network((2, 2)), "inputs": X, "targets": torch.eye(2)[[0, 1, 1, 0, 1]].double()}
+            | {"loss": cross_entropy},
+        ),
+        ("risks.Risk.__call__", risk(), {"theta": batch}),
+        ("risks.Risk.residuals", risk().residuals, {"theta": batch}),
+        ("risks.Risk.gradient", risk().gradient, {"theta": batch}),
+        ("risks.Risk.at", risk().at, {"theta": batch}),
+        ("risks.Risk.on", risk().on, {"network": DEEP}),
+        ("linear_fits.least_squares", linear_fits.least_squares, {"inputs": X, "targets": Y}),
+        ("linear_fits.affine_fit", linear_fits.affine_fit, {"inputs": X, "targets": Y}),
+        ("linear_fits.low_rank_fit", linear_fits.low_rank_fit, {"inputs": X, "targets": X.flip(1), "rank": 1}),
+        ("linearity.neuron_indices", linearity.neuron_indices, {"point": deep_point, "inputs": X}),
+        ("linearity.linearization_index", linearity.linearization_index, {"point": deep_point, "inputs": X}),
+        ("linearity.linear_neurons", linearity.linear_neurons, {"point": deep_point, "inputs": X}),
+        ("linearity.linear_fraction", linearity.linear_fraction, {"point": deep_point, "inputs": X}),
+        ("saturation.saturated", saturation.saturated, {"risk": risk(), "theta": batch}),
+        ("slider.slider", slider.slider, {"figures": [Figure((1, 1))], "labels": ["one"], "alt": "a line"}),
+        ("curvature.hessian.hessian", hessian.hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.hessian.hessian, deep", hessian.hessian, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta}),
+        ("curvature.hessian.formal_hessian", hessian.formal_hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.hessian.differentiated_hessian", hessian.differentiated_hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.deep.closed_form_hessian", deep.closed_form_hessian, {"risk": risk(), "theta": batch}),
+        (
+            "curvature.one_hidden_layer.one_hidden_layer_hessian",
+            one_hidden_layer.one_hidden_layer_hessian,
+            {"risk": risk(), "theta": batch},
+        ),
+        ("curvature.one_hidden_layer.hessian_parts", one_hidden_layer.hessian_parts, {"passes": both_passes()}),
+        ("curvature.one_hidden_layer.has_one_hidden_layer", one_hidden_layer.has_one_hidden_layer, {"network": SMOOTH}),
+        ("curvature.one_hidden_layer.neurons", one_hidden_layer.neurons, {"network": SMOOTH}),
+        ("curvature.passes.passes_over", passes.passes_over, {"risk": risk(), "theta": batch}),
+        (
+            "curvature.passes.blocks_of_passes",
+            lambda **given: [list(samples) for _, samples in passes.blocks_of_passes(**given)],
+            {"risk": risk(), "theta": batch, "units": 10},
+        ),
+        ("curvature.passes.outer", passes.outer, {"left": X[None], "right": X[None]}),
+        ("curvature.inertia.inertia", inertia.inertia, {"matrix": matrix, "error": 1e-9, "relative_threshold": 1e-9}),
+        (
+            "curvature.inertia.one_hidden_layer_inertia",
+            inertia.one_hidden_layer_inertia,
+            {"risk": risk(), "theta": point(SMOOTH).theta},
+        ),
+        ("curvature.kinks.kinks", kinks.kinks, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta, "order": 1}),
+        ("curvature.kinks.require_smooth", kinks.require_smooth, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta}),
+        (
+            "curvature.extreme.extreme_eigenvalues",
+            extreme.extreme_eigenvalues,
+            {"risk": risk(), "theta": theta, "generator": generator(), "count": 1, "tolerance": 1e-8},
+        ),
+        (
+            "curvature.extreme.hessian_vector_product",
+            lambda risk, theta, vector: extreme.hessian_vector_product(risk, theta)(vector),
+            {"risk": risk(), "theta": theta, "vector": theta},
+        ),
+        (
+            "critical_points.search",
+            critical_points.search,
+            {"risk": risk(), "starts": batch, "ridge": 0.1, "max_iterations": 5, "radius": 1e3, "tolerance": 1e-12},
+        ),
+        (
+            "critical_points.CriticalPoints.distinct",
+            critical_points.search(risk(), batch, max_iterations=2).distinct,
+            {"relative_tolerance": 1e-8},
+        ),
+        (
+            "critical_points.trust_region_step",
+            critical_points.trust_region_step,
+            {"values": X, "slope": X.flip(0), "radius": torch.ones(5).double()},
+        ),
+        ("training.backpropagation.Backpropagation", _propagated, {"risk": risk(), "theta": batch}),
+        ("training.ensembles.GradientDescent", ensembles.GradientDescent, {"rate": 0.1}),
+        (
+            "training.ensembles.Adam",
+            ensembles.Adam,
+            {"rate": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8},
+        ),
+        (
+            "training.ensembles.ensemble",
+            ensembles.ensemble,
+            {"network": SMOOTH, "generator": generator(), "size": 2, "scale": 1.0, "bias_scale": 0.1},
+        ),
+        ("training.ensembles.log_grid", ensembles.log_grid, {"last": 100, "per_decade": 3}),
+        (
+            "training.ensembles.train",
+            ensembles.train,
+            {"risk": risk(), "starts": batch, "method": descent, "steps": 5, "thresholds": [0.5], "per_decade": 2}
+            | {"observers": plateaus.plateau_observers(risk())},
+        ),
+        ("training.plateaus.plateau_observers", plateaus.plateau_observers, {"risk": risk()}),
+        (
+            "training.plateaus.plateaus",
+            plateaus.plateaus,
+            {"steps": [10, 100, 1000], "risk": [1.0, 0.99, 0.1], "slope": 0.05, "decades": 0.5},
+        ),
+        (
+            "training.plateaus.encounters",
+            plateaus.encounters,
+            {"run": observed(), "risk": risk(), "reference": torch.zeros_like(Y), "slope": 0.5, "decades": 0.1},
+        ),
+        ("depth.approximate.tangent", approximate.tangent, {"activation": tanh, "centre": 0.5}),
+        ("depth.approximate.first_bend", approximate.first_bend, {"activation": tanh, "centre": 0.5}),
+        (
+            "depth.approximate.approximate_lift",
+            approximate.approximate_lift,
+            {"straight": straight_point, "position": 0, "activation": tanh, "line": approximate.ASYMPTOTE}
+            | {"centre": 0.5, "sizes": torch.tensor([0.1, 0.01]).double()},
+        ),
+        (
+            "depth.approximate.leading_gradient",
+            approximate.leading_gradient,
+            {"risk": risk(), "straight": straight_point, "position": 0, "activation": tanh, "centre": 0.5},
+        ),
+        (
+            "depth.batch_normalization.with_batch_norm",
+            batch_normalization.with_batch_norm,
+            {"point": point(SMOOTH), "gamma": 1.0, "beta": 0.5, "epsilon": 1e-5},
+        ),
+        *(
+            (f"depth.batch_normalization.{of.__name__}", of, {"point": point(NORMALIZED, 2), "inputs": X})
+            for of in (
+                batch_normalization.fold_batch_norm,
+                batch_normalization.linearity_thresholds,
+                batch_normalization.threshold_bounds,
+            )
+        ),
+        (
+            "depth.degeneracy.differential",
+            degeneracy.differential,
+            {"point": lifted_point, "inputs": X, "positions": [0]},
+        ),
+        (
+            "depth.degeneracy.lifted_inertia",
+            degeneracy.lifted_inertia,
+            {"hessian": matrix, "differential": degeneracy.differential(lifted_point, X, [0]), "error": 0.0},
+        ),
+        (
+            "depth.dimensions.lifted_dimension",
+            dimensions.lifted_dimension,
+            {"preceding": 2, "following": 1, "width": 2},
+        ),
+        ("depth.dimensions.strata", dimensions.strata, {"preceding": 4, "following": 3, "width": 3, "rank": 2}),
+        (
+            "depth.dimensions.OutputEquations",
+            lambda **given: dimensions.OutputEquations(**given).jacobian(),
+            {"first": Layer(ONE[:, None], ZERO), "second": Layer(ONE[:, None], ZERO), "slope": ONE, "intercept": ZERO},
+        ),
+        ("depth.dimensions.OutputEquations.__call__", equations(), {"parameters": equations().member}),
+        ("depth.dimensions.OutputEquations.jacobian", equations().jacobian, {}),
+        ("depth.dimensions.jacobian_dimension", dimensions.jacobian_dimension, {"equations": equations()}),
+        (
+            "depth.dimensions.sampled_dimension",
+            dimensions.sampled_dimension,
+            {"equations": equations(), "generator": generator(), "radius": 1e-5},
+        ),
+        (
+            "depth.lifting.Insertion",
+            Insertion,
+            {"position": 0, "width": 2, "activation": relu, "ranks": (1, 1)},
+        ),
+        ("depth.lifting.smallest_width", lifting.smallest_width, {"network": SMOOTH, "position": 0}),
+        (
+            "depth.lifting.smallest_insertions",
+            lifting.smallest_insertions,
+            {"network": SMOOTH, "activation": relu, "spare": 1},
+        ),
+        ("depth.lifting.deepened", lifting.deepened, {"network": SMOOTH, "insertion": one_more}),
+        (
+            "depth.lifting.lift",
+            lifting.lift,
+            {"point": point(SMOOTH, 2), "inputs": X, "insertions": [one_more], "generator": generator()},
+        ),
+        (
+            "depth.lifting.violations",
+            lifting.violations,
+            {"shallow": point(SMOOTH), "deep": lifted_point, "inputs": X, "insertion": one_more, "tolerance": 1e-10},
+        ),
+        (
+            "depth.lifting.occupied_pieces",
+            lifting.occupied_pieces,
+            {"point": lifted_point, "inputs": X, "position": 0},
+        ),
+        ("depth.lifting.merge", lifting.merge, {"first": first, "second": second, "slope": X[0], "intercept": X[1]}),
+        (
+            "depth.lifting.collapse",
+            lifting.collapse,
+            {"point": lifted_point, "position": 0, "slope": X[0], "intercept": X[1]},
+        ),
+        *(
+            (f"depth.pruning.{of.__name__}", of, {"point": point(DEEP, 2), "inputs": X, "position": 0})
+            for of in (pruning.affine_fit, pruning.prune, pruning.prune_by_least_squares, pruning.linearized)
+        ),
+        ("depth.pruning.accuracy", pruning.accuracy, {"outputs": outputs, "labels": labels}),
+        ("depth.pruning.agreement", pruning.agreement, {"outputs": outputs, "others": outputs.flip(0)}),
+        ("depth.pruning.class_share", pruning.class_share, {"features": outputs, "labels": labels}),
+        (
+            "depth.spare_neurons.backpropagated",
+            spare_neurons.backpropagated,
+            {"risk": risk(), "theta": theta, "position": 0},
+        ),
+        (
+            "depth.spare_neurons.find_spare_neuron",
+            spare_neurons.find_spare_neuron,
+            {"risk": line_risk, "theta": line_theta, "position": 0, "activation": relu, "generator": generator()}
+            | {"spread": 1.0},
+        ),
+        (
+            "depth.spare_neurons.spare_neuron_lift",
+            spare_neurons.spare_neuron_lift,
+            {"risk": line_risk, "theta": line_theta, "insertion": Insertion(0, 2, elu), "generator": generator()}
+            | {"spread": 1.0},
+        ),
+        (
+            "depth.spare_neurons.with_spare_neuron",
+            spare_neurons.with_spare_neuron,
+            {"point": point(SMOOTH), "position": 0, "incoming": torch.ones(3).double()},
+        ),
+        (
+            "depth.spare_neurons.spare_neuron_inertia",
+            spare_neurons.spare_neuron_inertia,
+            {"before": (0, 6, 7), "preceding": 2, "following": 1},
+        ),
+        (
+            "depth.spare_neurons.probability_of_spare_neuron",
+            spare_neurons.probability_of_spare_neuron,
+            {"dimension": 3},
+        ),
+        ("depth.cones.laws.symmetric_mean", laws.symmetric_mean, {"n": 3}),
+        ("depth.cones.laws.wendel_probability", laws.wendel_probability, {"n": 6, "dimension": 3}),
+        ("depth.cones.laws.log_gaussian_mean", laws.log_gaussian_mean, {"n": 6, "dimension": 3}),
+        ("depth.cones.laws.ball_limit", laws.ball_limit, {"radius": 1.0, "dimension": 3}),
+        ("depth.cones.laws.orthant_limit", laws.orthant_limit, {"dimension": 3}),
+        ("depth.cones.measure.admissible_normals", measure.admissible_normals, {"features": X}),
+        (
+            "depth.cones.measure.gaussian_measure",
+            measure.gaussian_measure,
+            {"normals": torch.cat([torch.eye(4), torch.full((1, 4), -0.2)]).double() + 0.3, "generator": generator()}
+            | {"points": 16, "particles": 50, "runs": 2},
+        ),
+        ("depth.cones.measure.interior_direction", measure.interior_direction, {"normals": with_ones(X)}),
+        ("depth.cones.measure.irredundant", measure.irredundant, {"normals": with_ones(X)}),
+        ("depth.cones.multilevel.log_estimates", multilevel.log_estimates, measuring("multilevel")),
+        ("depth.cones.tilting.log_estimates", tilting.log_estimates, measuring("tilting")),
+        ("depth.cones.tilting.power_of_two", tilting.power_of_two, {"name": "points", "value": 64}),
+        ("modules.from_module", modules.from_module, {"module": nn.Linear(2, 1)}),
+        ("modules.to_module", modules.to_module, {"point": point(SMOOTH)}),
+        ("datasets.iris", datasets.iris, {"classes": (0, 1)}),
+        ("datasets.wine", datasets.wine, {}),
+        ("datasets.digits", datasets.digits, {"train": 20, "test": 10, "side": 4}),
+        ("datasets.one_dimensional", datasets.one_dimensional, {"name": "wave", "n": 20}),
+    ]
+    return {name: (function, given) for name, function, given in calls}
+
+
+def _propagated(risk: Risk, theta: Tensor) -> Tensor:
+    propagation = backpropagation.Backpropagation(risk, theta)
+    propagation.forward()
+    propagation.backward()
+    return propagation.risk()
+
+
+def bad_tensors(good: Tensor) -> Iterator[tuple[str, object]]:
+    """Tensors that are like a good one, but for one thing; not all of them are to be refused."""
+    if good.is_floating_point():
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            yield str(dtype), good.to(dtype)
+        yield "complex", good.to(torch.complex128)
+        for name, factor in (("tiny", 1e-200), ("huge", 1e200), ("largest", 1.7e308)):
+            yield name, good * factor
+        for name, value in (("nan", math.nan), ("inf", math.inf)):
+            spoilt = good.clone()
+            spoilt.view(-1)[:1] = value
+            yield f"one {name}", spoilt
+        yield "all nan", torch.full_like(good, math.nan)
+        yield "requires grad", good.clone().requires_grad_(True)
+        with torch.inference_mode():
+            yield "made in inference mode", good.clone()
+        yield "integers", good.long()
+    else:
+        yield "floats", good.double()
+        yield "negative", -good - 1
+        yield "large", good + 10**12
+    yield "booleans", good.bool()
+    yield "zeros", torch.zeros_like(good)
+    yield "one batch more", good[None]
+    yield "one dimension less", good[0] if good.dim() else good[None]
+    yield "no dimension", good.sum()
+    for dim in range(good.dim()):
+        yield f"empty along {dim}", good.narrow(dim, 0, 0)
+        yield f"one along {dim}", good.narrow(dim, 0, 1)
+        yield f"one more along {dim}", torch.cat([good, good.narrow(dim, 0, 1)], dim)
+    yield "sparse", good.to_sparse()
+    yield "meta", good.to("meta")
+    yield "transposed", good.mT.contiguous() if good.dim() > 1 else good
+    yield "expanded", good[:1].expand_as(good) if good.dim() else good
+    yield "numpy", good.numpy()
+    yield "list", good.tolist()
+
+
+def bad_values(good: object) -> Iterator[tuple[str, object]]:
+    """Values that are not, or hardly, what a good one is; a few are good in other clothes."""
+    yield "None", None
+    yield "text", "x"
+    yield "an object", object()
+    if isinstance(good, Tensor):
+        yield from bad_tensors(good)
+    elif isinstance(good, bool | str):
+        yield "a number", 3
+    elif isinstance(good, int):
+        numbers = (-1, 0, 1, True, np.int64(good), np.bool_(True), good + 0.5, math.nan, math.inf, 2**70, -(2**70))
+        yield from ((repr(number), number) for number in (*numbers, [good], torch.tensor(good)))
+    elif isinstance(good, float):
+        numbers = (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 1e-308, 1, True, np.float32(good), 2**2000, 1j)
+        yield from ((repr(number), number) for number in (*numbers, [good], torch.tensor(good)))
+    elif isinstance(good, list | tuple):
+        yield "nothing", type(good)()
+        yield "twice as many", good * 2
+        yield "one less", good[:-1]
+        yield "a number", 3
+        for name, value in bad_values(good[0]) if good else ():
+            yield f"first {name}", type(good)([value, *good[1:]])
+    elif isinstance(good, Layer):
+        for name in ("weight", "bias"):
+            for kind, value in bad_tensors(getattr(good, name)):
+                yield f"{name}: {kind}", dataclasses.replace(good, **{name: value})
+    elif isinstance(good, Parametrised):
+        for kind, value in bad_tensors(good.theta):
+            yield f"theta: {kind}", ("later", good.network, value)
+        yield "a lone affine map", point(Network((2, 1)))
+        yield "batch normalization", point(NORMALIZED)
+        yield "no batch normalization", point(SMOOTH)
+        yield "other inputs", point(Network.uniform((3, 2, 1), relu))
+    elif isinstance(good, Risk):
+        yield "a lone affine map", risk(Network((2, 1)))
+        yield "batch normalization", risk(NORMALIZED)
+        yield "deep", risk(DEEP)
+        yield "one sample", Risk(good.network, good.inputs[:1], good.targets[:1])
+        yield "constant targets", Risk(good.network, good.inputs, torch.ones_like(good.targets))
+        yield "huge data", Risk(good.network, 1e200 * good.inputs, 1e200 * good.targets)
+        yield "tiny data", Risk(good.network, 1e-200 * good.inputs, 1e-200 * good.targets)
+    elif isinstance(good, Network):
+        yield "a lone affine map", Network((2, 1))
+        yield "batch normalization", NORMALIZED
+        yield "immense", Network.uniform((10**6, 10**6, 10**6), relu)
+    elif isinstance(good, Activation):
+        yield "smooth", tanh
+        yield "identity", identity
+    elif isinstance(good, Insertion):
+        yield "far", Insertion(9, 2, relu)
+        yield "wide", Insertion(0, 10**10, relu)
+        yield "narrow", Insertion(0, 1, relu)
+        yield "smooth", Insertion(0, 2, tanh)
+        yield "ranks", Insertion(0, 2, relu, (0, 0))
+    elif isinstance(good, dict):
+        yield "nothing", {}
+        yield "no function", {"outputs": 3}
+
+
+def answer(function: Callable[..., Any], given: dict[str, Any]) -> object:
+    """What the function returns; Parametrised ones are made here, so that their own checks count too."""
+    made = {
+        name: Parametrised(*value[1:]) if isinstance(value, tuple) and value[:1] == ("later",) else value
+        for name, value in given.items()
+    }
+    return function(**made)
+
+
+def bad_calls(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The good call of one function, one argument at a time bad."""
+    _, arguments = good_calls()[name]
+    for argument, good in arguments.items():
+        for kind, bad in bad_values(good):
+            yield f"{argument}: {kind}", arguments | {argument: bad}
+
+
+def test_no_public_function_is_forgotten() -> None:
+    listed = {name.partition(",")[0] for name in good_calls()}
+    missing = set()
+    for found in pkgutil.walk_packages(embedding_principle.__path__, "embedding_principle."):
+        module = importlib.import_module(found.name)
+        for name, member in inspect.getmembers(module, inspect.isfunction):
+            if member.__module__ == found.name and not name.startswith("_"):
+                missing |= {f"{found.name.removeprefix('embedding_principle.')}.{name}"} - listed
+    # Those that make the checks themselves have tests of their own.
+    assert {name for name in missing if not name.startswith(("arguments.", "scaling."))} == set()
+
+
+# Each of them takes a part of the calls, so that all functions and all kinds are tried in a few seconds.
+PART, PARTS = 0, 3
+
+
+@pytest.mark.parametrize("name", good_calls())
+def test_a_bad_argument_is_answered_or_refused_in_one_sentence(name: str) -> None:
+    function, _ = good_calls()[name]
+    calls = list(bad_calls(name))
+    for kind, given in calls[PART::PARTS] or calls:
+        try:
+            # Parameters of 1e308 overflow, and torch warns of variances over an empty batch of networks.
+            with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+                answer(function, given)
+        except ValueError as error:
+            said = str(error)
+            assert ": " in said, (kind, said)
+            assert "\n" not in said.strip(), (kind, said)
+
+
+@pytest.mark.parametrize("name", good_calls())
+def test_the_good_calls_are_answered(name: str) -> None:
+    function, given = good_calls()[name]
+    answer(function, given)
