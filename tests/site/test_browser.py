@@ -146,6 +146,69 @@ def test_text_stands_out_from_its_ground(visited: Visit, scheme: Literal["light"
     assert not visited.page.evaluate(LOW_CONTRAST, AA)
 
 
+def test_a_chapter_shows_its_claims_and_its_result_on_the_first_screen(visited: Visit, page_name: str) -> None:
+    if not visited.page.query_selector("nav.chapter-claims"):
+        pytest.skip(f"{page_name} is no chapter with claims")
+    visited.page.set_viewport_size(DESK)
+    bottoms = visited.page.evaluate(
+        "() => ['nav.chapter-claims', 'article figure'].map(s => document.querySelector(s).getBoundingClientRect())"
+        ".map(box => box.bottom + window.scrollY)"
+    )
+    assert max(bottoms) <= DESK["height"]
+    assert visited.page.evaluate("() => document.querySelector('article figure figcaption').textContent.trim()")
+
+
+@pytest.fixture
+def ledger(browser: Browser, site: Path) -> Iterator[Page]:
+    opened = visit(browser, site, "book/claims.html")
+    yield opened.page
+    assert not opened.faults
+    opened.page.context.close()
+
+
+ROWS = """() => [...document.querySelectorAll('.claims-table tbody tr')]
+    .filter(row => !row.hidden).map(row => row.innerText)"""
+
+
+def test_the_ledger_is_filtered_by_verdict_chapter_row_and_text(ledger: Page) -> None:
+    every = ledger.evaluate(ROWS)
+    ledger.get_by_label("Verdict").select_option("not reproduced")
+    failed = ledger.evaluate(ROWS)
+    assert 0 < len(failed) < len(every)
+    assert all("not reproduced" in row for row in failed)
+    assert ledger.get_by_role("status").inner_text() == f"{len(failed)} of {len(every)} claims"
+    ledger.get_by_label("Verdict").select_option("all")
+    ledger.get_by_label("Chapter").select_option("pruning")
+    assert all("D10" in row for row in ledger.evaluate(ROWS))
+    ledger.get_by_label("Chapter").select_option("all")
+    ledger.get_by_label("Row").select_option("N1")
+    assert len(ledger.evaluate(ROWS)) == sum("N1-" in row for row in every)
+    ledger.get_by_label("Row").select_option("all")
+    ledger.get_by_label("Text").fill("wendel LAW")
+    assert [row for row in every if "D9-wendel" in row] == ledger.evaluate(ROWS)
+
+
+def test_the_ledger_is_sorted_by_the_keyboard(ledger: Page) -> None:
+    before = ledger.evaluate(ROWS)
+    ledger.get_by_role("button", name="Verdict").focus()
+    ledger.keyboard.press("Enter")
+    assert ledger.evaluate(ROWS) != before
+    verdicts = [row.split("\t")[-1].strip() for row in ledger.evaluate(ROWS)]
+    assert verdicts == sorted(verdicts)
+    ledger.get_by_role("button", name="Claim", exact=True).focus()
+    ledger.keyboard.press("Enter")
+    assert ledger.evaluate(ROWS) == before
+
+
+def test_the_ledger_is_a_plain_table_without_scripts(browser: Browser, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "book/claims.html").as_uri())
+    assert page.locator(".claims-table tbody tr").count() > 60
+    assert page.locator("form.ledger-filters").count() == 0
+    context.close()
+
+
 def test_the_book_can_be_read_from_disk(browser: Browser, site: Path, root: Path) -> None:
     page = browser.new_page()
     page.goto((site / "book/appendix/notation.html").as_uri())

@@ -20,13 +20,14 @@ from sphinx.errors import ExtensionError
 
 from companion.__main__ import _parser
 from companion.chapters import Chapter, choose_chapters
+from companion.claims import Claim, Declaration, Measurement
 from companion.execution import sealed
 from companion.ledger import Status
 from companion.measuring import MEASURED_MIME
 from companion.notebooks import Execution
 from companion.parameters import parse_parameters
 from companion.sphinx_executed import rerun_box, show_executed
-from companion.tables import benchmark_markdown, environments_markdown, list_table
+from companion.tables import badge, benchmark_markdown, claims_markdown, environments_markdown, list_table
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
 PROSE = """# One chapter
@@ -156,6 +157,69 @@ def test_pages_are_made_of_present_prose_and_executed_outputs(project: Path) -> 
 
 def outputs(notebook: Path) -> int:
     return sum(len(cell.get("outputs", [])) for cell in nbformat.read(notebook, as_version=4).cells)
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>drawn</title></svg>'
+
+
+@pytest.fixture
+def illustrated(project: Path) -> Path:
+    """The chapter with a figure that its last cell drew, tagged as its headline."""
+    notebook = chapter_notebook()
+    notebook.cells[2].metadata |= {
+        "tags": ["hide-input", "headline"],
+        "mystnb": {"image": {"alt": "A square."}, "figure": {"caption": "Nothing is seen.", "name": "fig-square"}},
+    }
+    nbformat.write(notebook, project / "book/one.ipynb")
+    executed = nbformat.read(project / "_build/executed/book/one.ipynb", as_version=4)
+    executed.cells[2].outputs.append(v4.new_output("display_data", data={"image/svg+xml": SVG, "text/plain": "figure"}))
+    write_copy(project, executed)
+    return project
+
+
+def test_a_chapter_opens_with_its_claims_and_its_headline(illustrated: Path) -> None:
+    title, figure, rest, *others = read_chapter(illustrated).cells
+    assert title.source == "# One chapter\n\n```{chapter-claims}\n```"
+    assert [output.data["image/svg+xml"] for output in figure.outputs] == [SVG]
+    assert figure.metadata["mystnb"]["figure"]["name"] == "fig-square"
+    assert "See {ref}" in rest.source
+    drawing = next(cell for cell in others if cell.source == "show()")
+    assert not any("image/svg+xml" in output.get("data", {}) for output in drawing.outputs)
+    assert "figure" not in drawing.metadata.get("mystnb", {})
+
+
+def test_figures_and_verdicts_are_shown_on_other_pages(illustrated: Path) -> None:
+    figure = "```{chapter-figure} one claim\n:alt: A square.\n\nThe caption.\n```"
+    (illustrated / "book/intro.md").write_text(
+        f"# Intro\n\n{figure}\n\n{{verdict}}`D2-line` holds.\n", encoding="utf-8"
+    )
+    done = render(illustrated)
+    assert done.returncode == 0, done.stderr
+    intro = (illustrated / "_build/html/book/intro.html").read_text(encoding="utf-8")
+    assert "The caption." in intro
+    assert 'alt="A square."' in intro
+    assert '<span class="verdict verdict-reproduced">reproduced</span>' in intro
+    image = illustrated / "_build/html/_images/one-claim.svg"
+    assert "drawn" in image.read_text(encoding="utf-8")
+    chapter = (illustrated / "_build/html/book/one.html").read_text(encoding="utf-8")
+    assert '<nav class="chapter-claims"' in chapter
+    assert chapter.index("chapter-claims") < chapter.index("Nothing is seen.") < chapter.index("See ")
+
+
+@pytest.mark.parametrize("line", ["```{chapter-figure} one parameters\n```", "```{chapter-figure} two claim\n```"])
+def test_a_figure_that_is_not_there_fails_the_build(illustrated: Path, line: str) -> None:
+    (illustrated / "book/intro.md").write_text(f"# Intro\n\n{line}\n", encoding="utf-8")
+    done = render(illustrated)
+    assert done.returncode != 0
+    assert "has no figure in a cell" in done.stderr
+
+
+def test_the_table_shows_the_verdict_of_each_claim() -> None:
+    declared = Declaration("D2-line", "Lines", "They meet.", "<=", 1e-12, "one moved", 10, "this test")
+    claims = [Claim("one", declared, Measurement("D2-line", value, 0.5)) for value in (1e-15, 0.1)]
+    rows = claims_markdown(claims).split("* - ")[2:]
+    assert [badge(verdict) in row for row, verdict in zip(rows, ("reproduced", "failed"), strict=True)] == [True, True]
+    assert badge("reproduced") not in rows[1]
 
 
 def lose_copy(root: Path) -> None:
