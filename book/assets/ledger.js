@@ -30,7 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
     labelled(name, select);
   };
   const words = document.createElement("input");
-  words.type = "search";
+  words.type = "text";
   filters.push((row) =>
     words.value.toLowerCase().split(/\s+/).every((word) => row.textContent.toLowerCase().includes(word)),
   );

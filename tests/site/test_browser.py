@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
 
+from companion.chapters import find_chapters
+
 ORIGIN = "http://book.invalid"  # .invalid is reserved (RFC 2606): the name leads nowhere, only to the files below
 FLAGS = [
     "--no-sandbox",
@@ -146,16 +148,16 @@ def test_text_stands_out_from_its_ground(visited: Visit, scheme: Literal["light"
     assert not visited.page.evaluate(LOW_CONTRAST, AA)
 
 
-def test_a_chapter_shows_its_claims_and_its_result_on_the_first_screen(visited: Visit, page_name: str) -> None:
-    if not visited.page.query_selector("nav.chapter-claims"):
-        pytest.skip(f"{page_name} is no chapter with claims")
-    visited.page.set_viewport_size(DESK)
-    bottoms = visited.page.evaluate(
-        "() => ['nav.chapter-claims', 'article figure'].map(s => document.querySelector(s).getBoundingClientRect())"
-        ".map(box => box.bottom + window.scrollY)"
-    )
-    assert max(bottoms) <= DESK["height"]
-    assert visited.page.evaluate("() => document.querySelector('article figure figcaption').textContent.trim()")
+def test_chapters_show_claims_and_result_on_the_first_screen(browser: Browser, site: Path, root: Path) -> None:
+    for chapter in find_chapters(root):
+        page = visit(browser, site, chapter.path.with_suffix(".html").as_posix()).page
+        bottoms = page.evaluate(
+            "() => ['nav.chapter-claims', 'article figure'].map(s => document.querySelector(s).getBoundingClientRect())"
+            ".map(box => box.bottom + window.scrollY)"
+        )
+        assert max(bottoms) <= DESK["height"], chapter.name
+        assert page.locator("article figure figcaption").first.inner_text().strip(), chapter.name
+        page.context.close()
 
 
 @pytest.fixture
