@@ -190,6 +190,16 @@ def test_the_ledger_is_filtered_by_verdict_chapter_row_and_text(ledger: Page) ->
     assert [row for row in every if "D9-wendel" in row] == ledger.evaluate(ROWS)
 
 
+def test_no_column_of_the_ledger_is_cut_off(ledger: Page) -> None:
+    ledger.set_viewport_size(DESK)
+    cut = """() => [...document.querySelectorAll('.claims-table td')]
+        .filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"""
+    assert ledger.evaluate(cut) == []
+    inside = """() => { const table = document.querySelector('.claims-table').getBoundingClientRect();
+        return table.right <= document.querySelector('article').getBoundingClientRect().right + 1; }"""
+    assert ledger.evaluate(inside)
+
+
 def test_the_ledger_is_sorted_by_the_keyboard(ledger: Page) -> None:
     before = ledger.evaluate(ROWS)
     ledger.get_by_role("button", name="Verdict").focus()
