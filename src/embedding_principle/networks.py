@@ -56,19 +56,6 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class AugmentedLayer:
-    """One layer's parameters with the bias as the last column of its weights: W f + b = V (f, 1).
-
-    Attributes:
-        matrix: V = (W, b), (..., m_l, m_{l−1} + 1).
-        scaling: (γ, β), each (..., m_l); empty where there is no batch normalization.
-    """
-
-    matrix: Tensor
-    scaling: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Trace:
     """What a forward pass computes, layer by layer, for n inputs.
 
@@ -196,39 +183,6 @@ class Network:
             ValueError: if it is no tensor with a last dimension of P.
         """
         return [Layer(*parts) for parts in self._split(theta, self._shapes)]
-
-    def augmented_order(self) -> Tensor:
-        """The order (V[1], γ[1], β[1], …, V[L]) of the parameters, in which each bias stands beside its weights.
-
-        Entry k of `theta[..., order]` is entry order[k] of θ; V[l] = (W[l], b[l]) is taken row by row.
-
-        Returns:
-            A permutation of 0..P−1, (P,).
-
-        Example:
-            >>> Network((2, 2)).augmented_order()
-            tensor([0, 1, 4, 2, 3, 5])
-        """
-        parts = []
-        for weight, bias, *scaling in self.layers(torch.arange(self.n_parameters)):
-            parts += [torch.cat([weight, bias[:, None]], dim=1).flatten(), *scaling]
-        return torch.cat(parts)
-
-    def augmented_layers(self, reordered: Tensor) -> list[AugmentedLayer]:
-        """Split parameters in `augmented_order`, (..., P), into their layers; the tensors are views.
-
-        Raises:
-            ValueError: if the last dimension is not P.
-
-        Example:
-            >>> network = Network((2, 2))
-            >>> (layer,) = network.augmented_layers(torch.arange(6)[network.augmented_order()])
-            >>> layer.matrix
-            tensor([[0, 1, 4],
-                    [2, 3, 5]])
-        """
-        shapes = [((fan_out, fan_in + 1), *scaling) for (fan_out, fan_in), _, *scaling in self._shapes]
-        return [AugmentedLayer(matrix, tuple(scaling)) for matrix, *scaling in self._split(reordered, shapes)]
 
     def _split(self, theta: Tensor, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[Tensor]]:
         """Views of consecutive entries of θ (..., P) in these shapes, group by group."""

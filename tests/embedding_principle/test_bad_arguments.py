@@ -128,8 +128,6 @@ def good_calls() -> dict[str, Call]:
         ("networks.Network.with_activation", SMOOTH.with_activation, {"position": 0, "activation": relu}),
         ("networks.Network.check_hidden", SMOOTH.check_hidden, {"position": 0}),
         ("networks.Network.layers", SMOOTH.layers, {"theta": batch}),
-        ("networks.Network.augmented_order", SMOOTH.augmented_order, {}),
-        ("networks.Network.augmented_layers", SMOOTH.augmented_layers, {"reordered": batch}),
         ("networks.Network.trace", SMOOTH.trace, {"theta": batch, "inputs": X}),
         ("networks.Network.forward", SMOOTH.forward, {"theta": batch, "inputs": X}),
         ("networks.Network.initial", SMOOTH.initial, {"generator": generator(), "scale": 1.0, "bias_scale": 0.5}),

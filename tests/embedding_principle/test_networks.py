@@ -64,27 +64,6 @@ def test_splitting_and_flattening_are_inverse(widths: tuple[int, ...], seed: int
     assert [tuple(layer.weight.shape) for layer in layers] == [(2, 3, b, a) for a, b in zip(widths, widths[1:])]
 
 
-@pytest.mark.parametrize("normalized", [False, True])
-@given(widths=widths, seed=seeds)
-def test_augmented_layers_hold_biases_beside_weights(widths: tuple[int, ...], seed: int, normalized: bool) -> None:
-    network = Network.uniform(widths, tanh, batch_norm_epsilon=1e-5 if normalized else None)
-    theta, order = network.initial(generator(seed), bias_scale=1.0, batch=(2, 3)), network.augmented_order()
-    assert sorted(order.tolist()) == list(range(network.n_parameters))
-    for layer, augmented in zip(network.layers(theta), network.augmented_layers(theta[..., order])):
-        assert torch.equal(augmented.matrix[..., :-1], layer.weight)
-        assert torch.equal(augmented.matrix[..., -1], layer.bias)
-        scaling = [part for part in (layer.gamma, layer.beta) if part is not None]
-        assert len(augmented.scaling) == len(scaling)
-        assert all(map(torch.equal, augmented.scaling, scaling))
-
-
-def test_augmented_layers_are_views() -> None:
-    flat = torch.zeros(2, 7)
-    for layer in Network.uniform((1, 2, 1), tanh).augmented_layers(flat):
-        layer.matrix.fill_(1.0)
-    assert torch.equal(flat, torch.ones(2, 7))
-
-
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
 @pytest.mark.parametrize("epsilon", [None, 1e-5])
 def test_a_batch_is_a_loop(activation: object, epsilon: float | None) -> None:
@@ -172,9 +151,8 @@ def test_bad_requests_are_named() -> None:
         Network((3, 0, 1), (tanh,))
     with pytest.raises(ValueError, match="activations: 2 hidden layers need as many activations, got 1"):
         Network((1, 2, 2, 1), (tanh,))
-    for split in (Network.layers, Network.augmented_layers):
-        with pytest.raises(ValueError, match=r"theta: expected shape \(..., 7\), got \(8,\)"):
-            split(Network.uniform((1, 2, 1), tanh), torch.zeros(8))
+    with pytest.raises(ValueError, match=r"theta: expected shape \(..., 7\), got \(8,\)"):
+        Network.uniform((1, 2, 1), tanh).layers(torch.zeros(8))
 
 
 def parametrised(widths: tuple[int, ...], seed: int = 0, batch: tuple[int, ...] = ()) -> Parametrised:

@@ -2,10 +2,11 @@
 
 Arrays are laid out (S, units, n): a batch of S networks first, the samples last. With the bias as the last column of
 V = (W, b) and a = (f, 1), one batched product gives the pre-activations z = V a, and one more the gradient
-∂R_S/∂V = δ aᵀ, where δ = ∂R_S/∂z.
+∂R_S/∂V = δ aᵀ, where δ = ∂R_S/∂z. The parameters lie layer by layer, not network by network: so the matrices V of a
+layer are one block, and all networks' first layers, which have the same inputs, are one matrix product.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from embedding_principle.activations import Activation, Elementwise, relu, sigmoid, tanh
 from embedding_principle.arguments import checked, variable
-from embedding_principle.networks import AugmentedLayer, with_ones
+from embedding_principle.networks import Network, with_ones
 from embedding_principle.risks import Risk
 
 Array = NDArray[np.float64]
@@ -26,16 +27,28 @@ Writing = Callable[[Tensor, Tensor], object]
 
 @dataclass(frozen=True)
 class _InPlace:
-    """σ without temporaries: `forward(z, f)` writes f = σ(z), `backward(δ, f)` multiplies δ by σ′, found from f."""
+    """σ without temporaries: `forward(z, f)` writes f = σ(z), using z up; `backward(δ, f)` multiplies δ by σ′(z)."""
 
     forward: Writing
     backward: Writing
 
 
+def _tanh(z: Tensor, f: Tensor) -> None:
+    """Write 1 − 2/(1 + e^{2z}) to f; z is lost.
+
+    The C library's tanh takes up to twice as long as exp and what is done around it. The absolute error is a rounding
+    of 1, the relative error of a small f is larger: good for training, where f is added to numbers of any size.
+    """
+    z.mul_(2).exp_().add_(1).reciprocal_()
+    torch.sub(_ONE, z, alpha=2, out=f)
+
+
+_ONE = torch.ones((), dtype=torch.float64)
+
 # By σ and σ′ themselves: another curve that bears the name of one of these is computed as it says.
 _IN_PLACE: dict[tuple[Elementwise, Elementwise], _InPlace] = {
     (tanh.function, tanh.first): _InPlace(
-        lambda z, f: torch.tanh(z, out=f),
+        _tanh,
         lambda delta, f: torch.ops.aten.tanh_backward.grad_input(delta, f, grad_input=delta),
     ),
     (sigmoid.function, sigmoid.first): _InPlace(
@@ -53,22 +66,20 @@ class Backpropagation:
     """The risk and its gradient for S networks whose parameters change in place.
 
     Attributes:
-        parameters: θ[:, order], (S, P); an optimizer updates it in place.
-        gradient: ∇R_S in the same order, (S, P), as `backward` leaves it.
-        order: `Network.augmented_order`, (P,).
+        parameters: `pack(θ)`, (S·P,); an optimizer updates it in place.
+        gradient: ∇R_S in the same order, (S·P,), as `backward` leaves it.
 
     Raises:
         ValueError: if θ is not of shape (S, P).
 
     Example:
-        >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
         >>> risk = Risk(Network.uniform((1, 2, 1), tanh), x, x)
         >>> theta = torch.ones(3, 7, dtype=torch.float64)
         >>> propagation = Backpropagation(risk, theta)
         >>> propagation.forward()
         >>> propagation.backward()
-        >>> torch.allclose(propagation.gradient, risk.gradient(theta)[:, propagation.order])
+        >>> torch.allclose(propagation.unpack(propagation.gradient), risk.gradient(theta))
         True
     """
 
@@ -77,26 +88,36 @@ class Backpropagation:
         theta = variable("theta", theta, (*theta.shape[:1], risk.network.n_parameters)).detach()
         self._loss, self._targets = risk.loss, risk.targets
         network, epsilon = risk.network, risk.network.batch_norm_epsilon
-        self.order = network.augmented_order()
-        self.parameters = theta[:, self.order]
+        layers = _layer_major(network, torch.arange(theta.numel()).view(theta.shape))
+        self._shape = theta.shape
+        self._order = torch.cat([part.flatten() for layer in layers for part in layer])
+        self.parameters = self.pack(theta)
         self.gradient = torch.zeros_like(self.parameters)
         features = with_ones(risk.inputs.mT, dim=-2).numpy()
         self._affine: list[_Affine] = []
         self._hidden: list[_Hidden] = []
-        layers = zip(network.augmented_layers(self.parameters), network.augmented_layers(self.gradient))
-        for (layer, gradient), activation in zip_longest(layers, network.activations):
-            self._affine.append(_Affine(layer.matrix, gradient.matrix, features))
+        views = zip(_views(layers, self.parameters), _views(layers, self.gradient))
+        for (layer, gradient), activation in zip_longest(views, network.activations):
+            self._affine.append(_Affine(layer[0], gradient[0], features))
             if activation:
-                normalization = _Normalization(layer, gradient, epsilon) if epsilon is not None else None
+                normalization = _Normalization(layer[1:], gradient[1:], epsilon) if epsilon is not None else None
                 self._hidden.append(_Hidden(self._affine[-1], activation, normalization))
                 features = self._hidden[-1].features
+
+    def pack(self, theta: Tensor) -> Tensor:
+        """Entries (S, P) in the order of `Network` as (S·P,) in the order of `parameters`; a copy."""
+        return theta.flatten()[self._order]
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """The inverse of `pack`; a copy."""
+        theta = torch.empty_like(packed)
+        theta[self._order] = packed
+        return theta.view(self._shape)
 
     @property
     def theta(self) -> Tensor:
         """The parameters in the order of `Network`, (S, P); a copy."""
-        theta = torch.empty_like(self.parameters)
-        theta[:, self.order] = self.parameters
-        return theta
+        return self.unpack(self.parameters)
 
     @property
     def outputs(self) -> Tensor:
@@ -124,17 +145,32 @@ class Backpropagation:
         self._affine[0].backward()
 
 
+def _layer_major(network: Network, theta: Tensor) -> list[list[Tensor]]:
+    """For each layer of S networks its V = (W, b), (S, m_l, m_{l−1} + 1), and γ and β, if it has them, (S, m_l)."""
+    return [
+        [torch.cat([weight, bias[..., None]], dim=-1), *scaling] for weight, bias, *scaling in network.layers(theta)
+    ]
+
+
+def _views(layers: list[list[Tensor]], packed: Tensor) -> list[list[Tensor]]:
+    """The consecutive entries of `packed` in the shapes of these layers."""
+    parts = iter(torch.split(packed, [part.numel() for layer in layers for part in layer]))
+    return [[next(parts).view(part.shape) for part in layer] for layer in layers]
+
+
 class _Affine:
     """z = V a, and back from δ to ∂R_S/∂V = δ aᵀ and, below, ∂R_S/∂f = Wᵀ δ."""
 
     def __init__(self, matrix: Tensor, gradient: Tensor, features: Array) -> None:
         self._weights = matrix[:, :, :-1]
-        self._matrix, self._gradient, self._features = matrix.numpy(), gradient.numpy(), features
-        transposed = features.swapaxes(-1, -2)
-        self._transposed = transposed if features.ndim > 2 else np.ascontiguousarray(transposed)
         self.z = torch.empty(*matrix.shape[:-1], features.shape[-1], dtype=torch.float64)
         self.delta = torch.empty_like(self.z)
-        self._z, self._delta = self.z.numpy(), self.delta.numpy()
+        self._matrix, self._gradient, self._z, self._delta = (
+            _rows(part, shared=features.ndim == 2) for part in (matrix, gradient, self.z, self.delta)
+        )
+        self._features = features
+        transposed = features.swapaxes(-1, -2)
+        self._transposed = transposed if features.ndim > 2 else np.ascontiguousarray(transposed)
 
     def forward(self) -> None:
         """Find z from the features."""
@@ -145,18 +181,23 @@ class _Affine:
         np.matmul(self._delta, self._transposed, out=self._gradient)
         if pulled is None:
             return
-        if self._delta.shape[1] > 1:
-            np.matmul(self._weights.numpy().swapaxes(1, 2), self._delta, out=pulled.numpy())
+        if self.delta.shape[1] > 1:
+            np.matmul(self._weights.numpy().swapaxes(1, 2), self.delta.numpy(), out=pulled.numpy())
         else:  # an outer product, for which matmul is slow
             torch.mul(self._weights.mT, self.delta, out=pulled)
+
+
+def _rows(part: Tensor, *, shared: bool) -> Array:
+    """A part (S, m, k), as one matrix (S·m, k) where all networks share their features."""
+    return (part.view(-1, part.shape[-1]) if shared else part).numpy()
 
 
 class _Normalization:
     """z ↦ γ ẑ + β in place, and back: δ ↦ γ/s · (δ − mean δ − ẑ mean(δ ẑ)), s the standard deviation of z."""
 
-    def __init__(self, layer: AugmentedLayer, gradient: AugmentedLayer, epsilon: float) -> None:
-        self._gamma, self._beta = (part[..., None] for part in layer.scaling)
-        self._gamma_gradient, self._beta_gradient = gradient.scaling
+    def __init__(self, scaling: Sequence[Tensor], gradient: Sequence[Tensor], epsilon: float) -> None:
+        self._gamma, self._beta = (part[..., None] for part in scaling)
+        self._gamma_gradient, self._beta_gradient = gradient
         self._epsilon = epsilon
 
     def forward(self, z: Tensor) -> None:

@@ -190,7 +190,11 @@ class _Run:
         self.reached = starts.new_full((len(starts), len(thresholds)), torch.inf)
         self.active = torch.arange(len(starts))
         self.propagation = Backpropagation(risk, starts)
-        self.update = _Descent(method) if isinstance(method, GradientDescent) else _AdamUpdate(method, starts)
+        self.update = (
+            _Descent(method)
+            if isinstance(method, GradientDescent)
+            else _AdamUpdate(method, self.propagation.parameters)
+        )
         self.risks: list[Tensor] = []
         self.observed: dict[str, list[Tensor]] = {name: [] for name in observers}
         self._look_ahead()
@@ -223,10 +227,10 @@ class _Run:
         going = (unfinished & self.current.isfinite())[self.active]
         if not going.all():
             self.theta[self.active] = self.propagation.theta
-            self.active = self.active[going]
-            self.update.keep(going)
+            self.active, before = self.active[going], self.propagation
             self.propagation = Backpropagation(self.objective, self.theta[self.active])
             self.propagation.forward()
+            self.update.keep(lambda moment: self.propagation.pack(before.unpack(moment)[going]))
         self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -255,14 +259,14 @@ class _Descent:
     def __call__(self, parameters: Tensor, gradient: Tensor) -> None:
         parameters.sub_(gradient, alpha=self.rate)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Callable[[Tensor], Tensor]) -> None:
         """There is no memory of past steps to keep."""
 
 
 class _AdamUpdate:
-    def __init__(self, method: Adam, starts: Tensor) -> None:
+    def __init__(self, method: Adam, parameters: Tensor) -> None:
         self.method, self.step = method, 0
-        self.mean, self.square = torch.zeros_like(starts), torch.zeros_like(starts)
+        self.mean, self.square, self.scale = (torch.zeros_like(parameters) for _ in range(3))
 
     def __call__(self, parameters: Tensor, gradient: Tensor) -> None:
         self.step += 1
@@ -271,9 +275,12 @@ class _AdamUpdate:
         self.square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # √(v/c) + ε = (√v + ε√c)/√c: both bias corrections move into the rate, which saves a pass.
         correction = math.sqrt(1 - beta2**self.step)
-        scale = torch.sqrt(self.square).add_(self.method.epsilon * correction)
-        parameters.addcdiv_(self.mean, scale, value=-self.method.rate * correction / (1 - beta1**self.step))
+        # NumPy's root takes less time than torch's.
+        np.sqrt(self.square.numpy(), out=self.scale.numpy())
+        self.scale.add_(self.method.epsilon * correction)
+        parameters.addcdiv_(self.mean, self.scale, value=-self.method.rate * correction / (1 - beta1**self.step))
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Callable[[Tensor], Tensor]) -> None:
         """Forget the moments of the networks that stopped."""
-        self.mean, self.square = self.mean[rows], self.square[rows]
+        self.mean, self.square = kept(self.mean), kept(self.square)
+        self.scale = torch.zeros_like(self.mean)
