@@ -107,7 +107,9 @@ def test_a_terminal_without_the_signs_has_columns_all_the_same(monkeypatch: pyte
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     assert main(["run", "part/one", "-p", "k=3"]) == 0
-    head, rule, row = (line for line in written.getvalue().decode("ascii").splitlines() if "  " in line)
+    lines = written.getvalue().decode("ascii").splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("---"))
+    head, rule, row = lines[place - 1 : place + 2]
     starts = [found.start() for found in re.finditer("-+", rule)]
     assert [row[start:].split("  ")[0] for start in starts] == ["D1-one", "1e-15", "1", "<= 1e-12", row[starts[-1] :]]
     assert [head[start:].split()[0] for start in starts] == ["claim", "book", "yours", "bound", "verdict"]
