@@ -1,12 +1,14 @@
-"""``python -m companion run | sweep | status | claims | build | page | new``: execute, check and render the book."""
+"""``python -m companion run | parameters | sweep | status | claims | build | page | new``: execute, check, render."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import io
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -16,18 +18,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
 from companion.cluster import ClusterError, connect
 from companion.execution import Outcome, run_chapters, state_of
-from companion.ledger import ledger, save_seconds, status
+from companion.ledger import book_claims, ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
 from companion.parameters import parse_parameters
+from companion.progress import Progress
 from companion.rendering import HTML, RenderingError, render, render_page
 from companion.sweeps import draw_figure, read_sweep, results_path, table_of, write_table
-from companion.tables import claims_table, status_table
+from companion.tables import claims_table, comparison_table, parameters_table, status_table
+
+DISTRIBUTION = "embedding-principle-companion"
+CHAPTER_HELP = "path below book/ without suffix, or its last part, or the path of its file"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str] | None) -> int:
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
         status_code: int = options.command(find_root(), options)
         return status_code
     finally:
@@ -68,10 +72,34 @@ def run_command(root: Path, options: argparse.Namespace) -> int:
     given = _given(options.parameters)
     parameters = [parse_parameters(chapter, given) if given else {} for chapter in chapters]
     outcomes = _run(chapters, parameters, options, force=options.force)
-    for outcome in outcomes:
-        if outcome.parameters:
-            print(f"{_name(outcome)}: {_shown(root, outcome.copy)}")
-    return _summary(root, outcomes)
+    status_code = _summary(root, outcomes)
+    for outcome in outcomes if given else []:
+        if not outcome.error:
+            _answer(root, outcome)
+    return status_code
+
+
+def _answer(root: Path, outcome: Outcome) -> None:
+    """What a reader's run found, beside the book; then the run as a page."""
+    book, reason = book_claims(outcome.chapter)
+    print(f"\n{_name(outcome)}: {_shown(root, outcome.copy)}\n")
+    declared = outcome.chapter.declarations.values()
+    print(comparison_table(declared, book, outcome.claims, encoding=_encoding()), flush=True)
+    if reason:
+        again = f"python -m companion run {shlex.quote(outcome.chapter.name)}"
+        print(f"companion: no values of the book: {reason}; `{again}` makes them", file=sys.stderr)
+    try:
+        page, _ = render_page(root, outcome.chapter.path, run=outcome.copy)
+        print(f"\nOpen {_shown(root, page)} ({page.as_uri()})")
+    except (RenderingError, ProjectError, OSError) as error:  # what was executed is kept and was said
+        print(f"companion: no page of this run: {error}", file=sys.stderr)
+
+
+def parameters_command(root: Path, options: argparse.Namespace) -> int:
+    """``parameters``: what can be set in a chapter."""
+    (chapter,) = choose_chapters(root, [options.chapter])
+    print(parameters_table(chapter.parameter_cell.values(), encoding=_encoding()))
+    return 0
 
 
 def sweep_command(root: Path, options: argparse.Namespace) -> int:
@@ -111,7 +139,9 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
     claims = ledger(root)
     records = [claim.as_json() for claim in claims]
-    print(json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims))
+    print(
+        json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims, encoding=_encoding())
+    )
     return 0
 
 
@@ -123,7 +153,7 @@ def build_command(root: Path, options: argparse.Namespace) -> int:
         return failed
     print("rendered the book" if render(root) else "the pages are up to date")
     index = root / HTML / "index.html"
-    print(f"\n{claims_table(ledger(root))}\n\nOpen {_shown(root, index)} ({index.as_uri()})")
+    print(f"\n{claims_table(ledger(root), encoding=_encoding())}\n\nOpen {_shown(root, index)} ({index.as_uri()})")
     return 0
 
 
@@ -150,16 +180,17 @@ def _run(
 ) -> list[Outcome]:
     """Run chapters below a progress bar, one line for each that was executed."""
     outcomes = []
-    # disable=None: no bar where there is no terminal; the lines are written all the same.
     with (
         connect(options.scheduler, chapters) if options.scheduler else nullcontext() as engine,
-        tqdm(total=len(chapters), unit="chapter", disable=None) as bar,
+        Progress(chapters, parameters) as progress,
     ):
-        for outcome in run_chapters(chapters, parameters, workers=options.workers, engine=engine, force=force):
+        for outcome in run_chapters(
+            chapters, parameters, workers=options.workers, engine=engine, force=force, on_cell=progress.cell
+        ):
             outcomes.append(outcome)
-            bar.update()
+            progress.chapter(outcome)
             if outcome.executed:
-                tqdm.write(f"{_name(outcome):<32} {outcome.seconds:7.1f} s  {_verdict(outcome)}")
+                progress.write(f"{_name(outcome):<32} {outcome.seconds:7.1f} s  {_verdict(outcome)}")
     return outcomes
 
 
@@ -198,13 +229,30 @@ def _shown(root: Path, path: Path) -> str:
     return os.path.relpath(path) if Path.cwd().is_relative_to(root) else str(path)
 
 
+def _encoding() -> str:
+    """Of the terminal; another stream in its place takes every sign."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``-p NAME VALUE``, as papermill has it, written as ``-p NAME=VALUE``."""
+    joined, rest = [], list(arguments)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] == "--":
+            return joined + rest
+        if joined[-1] == "-p" and len(rest) > 1 and "=" not in rest[0]:
+            joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+    return joined
+
+
 def _given(items: Sequence[str]) -> dict[str, str]:
     """Name → text of the options ``-p NAME=VALUE``."""
     given: dict[str, str] = {}
     for item in items:
         name, separator, text = item.partition("=")
         if not (name and separator):
-            raise ProjectError(f"-p takes NAME=VALUE, not {item!r}")
+            raise ProjectError(f"-p takes NAME=VALUE or NAME VALUE, not {item!r}")
         if name in given:
             raise ProjectError(f"-p {name} is given twice: {given[name]!r} and {text!r}; keep one")
         given[name] = text
@@ -213,6 +261,7 @@ def _given(items: Sequence[str]) -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m companion", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="the version that is installed")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute the chapters that are not fresh")
     run.add_argument(
@@ -220,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=_not_empty,
         metavar="CHAPTER",
-        help="path below book/ without suffix, or its last part",
+        help=CHAPTER_HELP,
     )
     run.add_argument(
         "-p",
@@ -228,9 +277,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a value in YAML; the result goes to _build/runs, never into the book",
+        help="a value in YAML, also as NAME VALUE; the result goes to _build/runs, never into the book",
     )
     run.add_argument("--force", action="store_true", help="execute fresh chapters too")
+    settable = commands.add_parser("parameters", help="the parameters of a chapter, their values and ranges")
+    settable.add_argument("chapter", type=_not_empty, metavar="CHAPTER", help=CHAPTER_HELP)
     sweep = commands.add_parser("sweep", help="execute chapters with many parameter sets, and collect their claims")
     sweep.add_argument(
         "file", type=_not_empty, metavar="FILE", help="YAML: for each chapter a grid or a list of parameter sets"
@@ -243,12 +294,13 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--json", action="store_true", help="as strict JSON")
     build = commands.add_parser("build", help="run, then render the book")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
-    page.add_argument("page", type=_not_empty, metavar="PAGE", help="path below book/ without suffix, as depth/lifting")
+    page.add_argument("page", type=_not_empty, metavar="PAGE", help="as depth/lifting, or the path of its file")
     new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
     new.add_argument("name", type=_not_empty, metavar="PART/NAME", help="as width/splitting")
     new.add_argument("--title", type=_not_empty, help="the chapter's title (default: from its name)")
     for command, function in [
         (run, run_command),
+        (settable, parameters_command),
         (sweep, sweep_command),
         (show, status_command),
         (claims, claims_command),
@@ -260,6 +312,17 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, sweep, build):
         _add_places(command)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version when it is asked for: looking it up fails where nothing is installed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        try:
+            print(importlib.metadata.version(DISTRIBUTION))
+        except importlib.metadata.PackageNotFoundError as error:
+            raise ProjectError(f"{DISTRIBUTION} is not installed; `make book` installs it") from error
+        parser.exit()
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:

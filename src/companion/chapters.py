@@ -22,6 +22,7 @@ from companion.parameter_cells import Parameter, parameters_in, parameters_sourc
 from companion.plain_yaml import read_yaml
 
 Result = TypeVar("Result")
+PAGES = (".ipynb", ".md")  # what pages of the book are written in
 
 
 class ProjectError(Exception):
@@ -161,14 +162,38 @@ def choose_chapters(root: Path, names: Iterable[str]) -> list[Chapter]:
 
     Args:
         root: directory of the project.
-        names: paths without suffix relative to ``book/``, or their last parts where these are unique.
+        names: paths without suffix relative to ``book/``, or their last parts where these are unique; or paths of files
+            as a shell completes them, ``./book/depth/lifting.ipynb``.
 
     Raises:
         ProjectError: naming what is unknown or ambiguous and the names there are.
     """
     chapters = find_chapters(root)
-    chosen = [_choose(chapters, name) for name in names]
+    chosen = [_choose(chapters, name_in_book(root, name)) for name in names]
     return list({chapter.path: chapter for chapter in chosen}.values()) or chapters
+
+
+def name_in_book(root: Path, text: str) -> str:
+    """The name that a text stands for, if it is the path of a page, from the working directory or the root.
+
+    Args:
+        root: directory of the project.
+        text: ``./book/depth/lifting.ipynb``, ``/somewhere/book/depth/lifting.ipynb``, or a name already.
+
+    Example:
+        >>> name_in_book(Path("/project"), "/project/book/depth/lifting.ipynb")
+        'depth/lifting'
+        >>> name_in_book(Path("/project"), "depth/lifting")
+        'depth/lifting'
+    """
+    path = Path(text)
+    if path.suffix not in PAGES:
+        return text
+    # Links are followed for the folder alone: a notebook may itself be one, to elsewhere.
+    files = [place.parent.resolve() / place.name for place in (Path.cwd() / path, root / path)]
+    inside = [file for file in files if file.is_relative_to(root)]
+    file = next((file for file in inside if file.is_file()), inside[0] if inside else None)
+    return Chapter(root, file.relative_to(root)).name if file else text
 
 
 def find_page(root: Path, name: str) -> Path:
@@ -176,13 +201,14 @@ def find_page(root: Path, name: str) -> Path:
 
     Args:
         root: directory of the project.
-        name: its path without suffix relative to ``book/``.
+        name: its path without suffix relative to ``book/``, or the path of its file.
 
     Raises:
         ProjectError: when there is no such file.
     """
+    name = name_in_book(root, name)
     inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
-    for candidate in (Path("book", f"{name}{suffix}") for suffix in (".ipynb", ".md")):
+    for candidate in (Path("book", f"{name}{suffix}") for suffix in PAGES):
         if inside and (root / candidate).is_file():
             return candidate
     raise ProjectError(f"no page {name!r}: there is neither book/{name}.ipynb nor book/{name}.md")

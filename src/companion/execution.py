@@ -45,6 +45,7 @@ from companion.notebooks import (
 
 LOCK_SECONDS = 7200  # longer than any chapter
 SECONDS = Path("benchmarks/seconds.json")
+OnCell = Callable[[Chapter, Mapping[str, Any]], object]
 
 
 class EngineError(Exception):
@@ -107,11 +108,13 @@ class LocalKernels:
 
     Args:
         capacity: kernels at a time.
+        on_cell: called with chapter and parameters, in the thread of its execution, when one of its cells has run.
     """
 
-    def __init__(self, capacity: int = 1) -> None:
+    def __init__(self, capacity: int = 1, on_cell: OnCell | None = None) -> None:
         self.capacity = capacity
         self._kernels = Kernels()
+        self._on_cell = on_cell or (lambda chapter, parameters: None)
 
     def execute(self, chapter: Chapter, parameters: Mapping[str, Any], output: Path) -> Execution:
         """Execute the notebook where it is, with the project's ``src``."""
@@ -124,6 +127,7 @@ class LocalKernels:
             timeout=chapter.timeout,
             providers=providers(),
             kernels=self._kernels,
+            on_cell=lambda: self._on_cell(chapter, parameters),
         )
 
     def cancel(self) -> None:
@@ -206,6 +210,7 @@ def run_chapters(
     workers: int = 1,
     engine: Engine | None = None,
     force: bool = False,
+    on_cell: OnCell | None = None,
 ) -> Iterator[Outcome]:
     """Execute what is not fresh, several kernels at a time; yields each outcome as it comes.
 
@@ -217,6 +222,7 @@ def run_chapters(
         workers: kernels at a time on this machine.
         engine: where to execute instead.
         force: execute fresh chapters too.
+        on_cell: as of :class:`LocalKernels`; what runs elsewhere does not call it.
 
     Raises:
         ProjectError: before anything runs, when a declaration of one of the chapters cannot be used.
@@ -226,7 +232,7 @@ def run_chapters(
         return
     for chapter in chapters:
         _ = chapter.declarations
-    engine = engine or LocalKernels(min(workers, len(chapters)))
+    engine = engine or LocalKernels(min(workers, len(chapters)), on_cell)
     stop = Event()
     work = zip(chapters, parameters or [{}] * len(chapters), strict=True)
     longest_first = sorted(work, key=lambda item: -expected_seconds(item[0]))

@@ -48,6 +48,13 @@ def ledger(root: Path) -> list[Claim]:
     return [claim for chapter in find_chapters(root) for claim in claims_of(chapter, executed_path(chapter))[0]]
 
 
+def book_claims(chapter: Chapter) -> tuple[list[Claim], str | None]:
+    """The claims of the book's own copy of a chapter; where that is not fresh none, and the reason in words."""
+    copy = executed_path(chapter)
+    reason = why_stale(chapter, copy)
+    return ([], reason) if reason else (claims_of(chapter, copy)[0], None)
+
+
 def status(root: Path) -> list[Status]:
     """The state of every chapter, in the order of the book.
 

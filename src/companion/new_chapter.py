@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from companion.chapters import ProjectError, find_chapters, toc_items
+from companion.chapters import ProjectError, find_chapters, name_in_book, toc_items
 from companion.declarations import markup_problem
 from companion.files import write_through
 
@@ -26,7 +26,8 @@ def new_chapter(root: Path, name: str, title: str | None = None) -> Path:
 
     Args:
         root: directory of the project.
-        name: part and name in lower case, as ``width/splitting``; a part that is new is put before the appendix.
+        name: part and name in lower case, as ``width/splitting``, or the path of its file; a part that is new is put
+            before the appendix.
         title: of the chapter; by default its name in words.
 
     Returns:
@@ -35,6 +36,7 @@ def new_chapter(root: Path, name: str, title: str | None = None) -> Path:
     Raises:
         ProjectError: when the name has another form, or the chapter exists.
     """
+    name = name_in_book(root, name)
     if not re.fullmatch(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", name):
         raise ProjectError(f"a chapter's name is a part and a word in lower case, as width/splitting, not {name!r}")
     path = root / "book" / f"{name}.ipynb"

@@ -21,7 +21,7 @@ import tempfile
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -120,6 +120,7 @@ def execute_notebook(
     timeout: int,
     providers: Mapping[str, Sequence[str]],
     kernels: Kernels,
+    on_cell: Callable[[], object],
 ) -> Execution:
     """Execute a notebook with papermill, in its own directory.
 
@@ -132,13 +133,14 @@ def execute_notebook(
         timeout: seconds that one cell may take.
         providers: top-level name of a module → the distributions that bring it.
         kernels: to which the kernel is added.
+        on_cell: called whenever a code cell has run to its end.
 
     Raises:
         ImportError: when a package that executing needs is not installed.
     """
     start, began = time.perf_counter(), time.time()
     with workspace() as directory:
-        executed, error = _run_papermill(source, parameters, root, path, timeout, directory, kernels)
+        executed, error = _run_papermill(source, parameters, root, path, timeout, directory, kernels, on_cell)
         reading = _reading(directory / "record", root, path.parent, providers, began)
     if executed is not None:
         error = error or _unfinished(executed) or _without_figure(executed)
@@ -201,6 +203,7 @@ def execute_bundle(
             timeout=timeout,
             providers=providers,
             kernels=Kernels(),
+            on_cell=lambda: None,  # nobody looks on: the worker's caller hears of whole notebooks
         )
         return output.read_bytes() if output.is_file() else None, asdict(execution)
 
@@ -336,6 +339,7 @@ def _run_papermill(
     timeout: int,
     directory: Path,
     kernels: Kernels,
+    on_cell: Callable[[], object],
 ) -> tuple[Any, str | None]:
     """Execute; returns the notebook as far as it came (``None`` if nowhere), and what went wrong in words."""
     import nbformat
@@ -361,6 +365,7 @@ def _run_papermill(
                 resources={"metadata": {"path": str(root / path.parent)}},
                 kernel_manager_class=_kernel_manager(kernel_environment(root, directory), kernels),
                 config=_channel(directory),
+                on_cell_executed=lambda **which: on_cell(),
             )
         except papermill.PapermillExecutionError as problem:
             error = f"cell [{problem.exec_count}] raised {problem.ename}: {problem.evalue}"

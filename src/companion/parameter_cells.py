@@ -2,8 +2,10 @@
 
 .. code-block:: python
 
-    seeds = 1000  # how many lifted points
+    seeds = 1000  # how many lifted points (>= 1)
     colour = "#0072B2"
+
+A comment may end in the range of the parameter (:mod:`companion.ranges`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from companion.ranges import Range, split_range
 
 RULE = "the cell tagged parameters holds lines NAME = LITERAL alone"
 
@@ -26,13 +30,15 @@ class Parameter:
         name: its name.
         default: its value in the book.
         code: the default as the cell has it, in one line.
-        help: the comment at the end of its line.
+        help: the comment at the end of its line, without the range.
+        range: the values that it may have; ``None`` for all of the default's kind.
     """
 
     name: str
     default: Any
     code: str
     help: str
+    range: Range | None
 
 
 def parameters_in(source: str) -> dict[str, Parameter]:
@@ -40,12 +46,13 @@ def parameters_in(source: str) -> dict[str, Parameter]:
 
     Raises:
         ValueError: naming the line that is no assignment of a literal to names, or a name that is given twice. What is
-            computed from a parameter does not follow when another value is put in behind this cell.
+            computed from a parameter does not follow when another value is put in behind this cell. Or a range that
+            is none, or that does not hold the default.
 
     Example:
-        >>> cell = parameters_in('seeds = 1000  # how many\ncolour = "#0072B2"')
-        >>> cell["seeds"].help, cell["colour"].default
-        ('how many', '#0072B2')
+        >>> cell = parameters_in('seeds = 1000  # how many (>= 1)\ncolour = "#0072B2"')
+        >>> cell["seeds"].help, str(cell["seeds"].range), cell["colour"].default
+        ('how many', '>= 1', '#0072B2')
     """
     try:
         statements = ast.parse(source).body
@@ -58,8 +65,8 @@ def parameters_in(source: str) -> dict[str, Parameter]:
         for name, value in _assigned(statement):
             if name in parameters:
                 raise ValueError(f"line {statement.lineno}: {name} is given twice; {RULE}")
-            help_text = comments.get(statement.end_lineno or 0, "")
-            parameters[name] = Parameter(name, _literal(name, value), _code(source, value), help_text)
+            comment = comments.get(statement.end_lineno or 0, "")
+            parameters[name] = _parameter(name, value, _code(source, value), comment)
     return parameters
 
 
@@ -89,6 +96,17 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     if not targets or len(names) < len(targets):
         raise ValueError(f"line {statement.lineno}: {RULE}; move {ast.unparse(statement)[:40]!r} to another cell")
     yield from ((name, value) for name in names)
+
+
+def _parameter(name: str, value: ast.expr, code: str, comment: str) -> Parameter:
+    default = _literal(name, value)
+    try:
+        help_text, allowed = split_range(comment)
+    except ValueError as error:
+        raise ValueError(f"line {value.lineno}: the comment of {name}: {error}") from error
+    if allowed and not allowed.holds(default):
+        raise ValueError(f"line {value.lineno}: the default of {name} is out of its range ({allowed}); correct one")
+    return Parameter(name, default, code, help_text, allowed)
 
 
 def _literal(name: str, value: ast.expr) -> Any:

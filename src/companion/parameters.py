@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from companion.chapters import Chapter, ProjectError
-from companion.plain_yaml import read_yaml
+from companion.plain_yaml import read_yaml, write_yaml
 
 # What can be written into a notebook's code from outside; a tuple, for one, would arrive as a text.
 _KINDS = (type(None), bool, int, float, str, list, dict)
@@ -32,7 +32,7 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> dict[str, An
 
     Raises:
         ProjectError: naming the parameter that the chapter does not have, or whose value has another type than
-            the default.
+            the default or is out of the range that the chapter declares.
     """
     defaults = chapter.parameters
     for name in given:
@@ -40,9 +40,14 @@ def check_parameters(chapter: Chapter, given: Mapping[str, Any]) -> dict[str, An
             known = ", ".join(defaults) or "none"
             raise ProjectError(f"{chapter.name} has no parameter {name!r}; its parameters are: {known}")
     try:
-        return {name: _like(defaults[name], value, f"parameter {name}") for name, value in given.items()}
+        values = {name: _like(defaults[name], value, f"parameter {name}") for name, value in given.items()}
     except ValueError as error:
         raise ProjectError(f"{chapter.name}: {error}") from error
+    for name, value in values.items():
+        allowed = chapter.parameter_cell[name].range
+        if allowed and not allowed.holds(value):
+            raise ProjectError(f"{chapter.name}: parameter {name} must be {allowed}, not {write_yaml(value)}")
+    return values
 
 
 def changed_parameters(chapter: Chapter, values: Mapping[str, Any]) -> dict[str, Any]:

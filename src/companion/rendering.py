@@ -24,6 +24,7 @@ from companion.files import file_record, write_through
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")
 DRAFT = Path("_build/draft")
+RUN = "html"  # beside the executed copy of a reader's run
 LOG = Path("_build/rendering.log")
 
 
@@ -94,12 +95,14 @@ def rendering_digest(root: Path) -> str:
     return hashlib.sha256(file_record(root, shown)).hexdigest()
 
 
-def render_page(root: Path, page: Path) -> tuple[Path, str]:
+def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Path, str]:
     """Render one page as a draft, with the outputs there are; nothing is executed, and the book's pages stay.
 
     Args:
         root: directory of the project.
         page: the page's file, relative to the root; `_toc.yml` need not list it yet.
+        run: a copy of the chapter that was executed with a reader's parameters: the page shows it in the place of the
+            book's, and lies beside it.
 
     Returns:
         The rendered file, and what Jupyter Book complained of, but for references to pages that are not rendered.
@@ -110,20 +113,23 @@ def render_page(root: Path, page: Path) -> tuple[Path, str]:
     """
     config = _config(root)
     config.setdefault("sphinx", {}).setdefault("config", {})["companion_draft"] = True
+    if run is not None:
+        config["sphinx"]["config"]["companion_run"] = run.relative_to(root).as_posix()
+    target = root / DRAFT if run is None else run.parent / RUN
     listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
     others = [{"file": path.with_suffix("").as_posix()} for path in _bibliographies(root) if path != page]
-    with _workshop(root / DRAFT) as folder:
+    with _workshop(target) as folder:
         for name, content in (("config", config), ("toc", listed | ({"chapters": others} if others else {}))):
             write_through(folder / f"_{name}.yml", yaml.safe_dump(content).encode())
         options = [f"--{name}={folder / f'_{name}.yml'}" for name in ("config", "toc")]
         log = _run_jupyter_book(root, folder, *options)
-        _swap(folder / "_build" / "html", root / DRAFT)
+        _swap(folder / "_build" / "html", target)
     expected = r"cross-reference|undefined label|unknown document|toctree|not included|term not in"
-    if page.suffix == ".ipynb" and not executed_path(Chapter(root, page)).is_file():
+    if page.suffix == ".ipynb" and not (run or executed_path(Chapter(root, page))).is_file():
         expected += "|No key "
     complaints = _complaints(log).splitlines()
     shown = [line for line in complaints if re.search("WARNING|ERROR", line) and not re.search(expected, line)]
-    return root / DRAFT / page.with_suffix(".html"), "\n".join(shown)
+    return target / page.with_suffix(".html"), "\n".join(shown)
 
 
 def _config(root: Path) -> dict[str, Any]:

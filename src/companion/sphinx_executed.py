@@ -5,7 +5,8 @@ matched by cell id, so the page and the tests show one and the same execution; a
 The directive ``claim`` shows what the prose declares with what the copy measured. ``claims-table`` and ``status-table``
 are made from the same copies; ``benchmark-tables`` shows what ``make benchmark`` left in ``benchmarks/results``.
 
-With the configuration value ``companion_draft`` a page shows what there is, stale or missing: for authors.
+With the configuration value ``companion_draft`` a page shows what there is, stale or missing: for authors. With
+``companion_run``, the path of a copy that was executed with a reader's parameters, a chapter shows that one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import nbformat
 from docutils import nodes
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.directives.patches import Figure
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -48,7 +50,7 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     notebook = nbformat.reads(source[0], as_version=4)
-    copy = executed_path(chapter)
+    copy = _shown_copy(chapter, app.config)
     executed = read_copy(copy)
     if executed is None and not app.config.companion_draft:
         found = "its executed copy was changed after its execution" if copy.is_file() else "it has no executed copy"
@@ -59,8 +61,26 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
         if not app.config.companion_draft:
             _require_fresh(chapter, differing)
     _open_with_result(notebook)
+    if app.config.companion_run and executed is not None:
+        _insert_given(notebook, executed)
     notebook.cells.append(nbformat.v4.new_markdown_cell(rerun_box(chapter)))
     source[0] = nbformat.writes(notebook)
+
+
+def _shown_copy(chapter: Chapter, config: Config) -> Path:
+    """The executed copy that the pages show of a chapter: the book's own, or a reader's run."""
+    return chapter.root / config.companion_run if config.companion_run else executed_path(chapter)
+
+
+def _insert_given(notebook: NotebookNode, executed: NotebookNode) -> None:
+    """Below the title say that this is a run of the reader's own; behind the book's parameters show those given."""
+    given = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    places = [i for i, cell in enumerate(notebook.cells, 1) if "parameters" in cell.metadata.get("tags", [])]
+    for place in places:
+        notebook.cells[place:place] = given
+    note = ["````{admonition} A run with other parameters than the book's", ":class: rerun", "", "```python"]
+    note += [cell.source.strip() for cell in given] + ["```", "````"]
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell("\n".join(note)))
 
 
 def _open_with_result(notebook: NotebookNode) -> None:
@@ -109,8 +129,11 @@ def insert_outputs(notebook: NotebookNode, executed: NotebookNode) -> list[str]:
 def rerun_box(chapter: Chapter) -> str:
     """The box at a chapter's end, in MyST Markdown: its commands, as a shell takes them, and its parameters."""
     code = "\n".join(["```bash", *(shlex.join(command) for command in _rerun_commands(chapter)), "```"])
-    rows = [(code_span(p.name), code_span(p.code), plain(p.help)) for p in chapter.parameter_cell.values()]
-    table = list_table(("Parameter", "Value in the book", "Meaning"), rows, "parameters-table")
+    rows = [
+        (code_span(p.name), code_span(p.code), code_span(str(p.range)) if p.range else "", plain(p.help))
+        for p in chapter.parameter_cell.values()
+    ]
+    table = list_table(("Parameter", "Value in the book", "Range", "Meaning"), rows, "parameters-table")
     return f"````{{admonition}} Rerun this chapter\n:class: rerun\n\n{code}\n\n{table}\n````\n"
 
 
@@ -164,7 +187,7 @@ class ClaimBox(SphinxDirective):
             raise ExtensionError(str(error)) from error
         if declared is None:
             raise self.error(f"claim {name}: declare it in a Markdown cell of a chapter, in a fence of its own")
-        claims = claims_of(chapter, executed_path(chapter))[0]
+        claims = claims_of(chapter, _shown_copy(chapter, self.config))[0]
         anchor = f"claim-{name}"
         labels: Any = self.env.domains["std"]
         labels.note_hyperlink_target(anchor.lower(), self.env.docname, anchor, declared.title)
@@ -227,8 +250,7 @@ class ChapterClaims(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make the list from the declarations and the executed copy."""
         chapter = Chapter(Path(self.env.srcdir), Path(f"{self.env.docname}.ipynb"))
-        copy = executed_path(chapter)
-        claims = claims_of(chapter, copy)[0]
+        claims = claims_of(chapter, _shown_copy(chapter, self.config))[0]
         verdicts = {claim.id: claim.verdict for claim in claims}
         lines = [
             f"- {badge(verdicts.get(name, 'not measured'))} {{ref}}`claim-{name.lower()}`"
@@ -306,6 +328,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the handler and the directives."""
     app.connect("source-read", show_executed)
     app.add_config_value("companion_draft", False, "env", bool)
+    app.add_config_value("companion_run", "", "env", str)
     app.add_directive("claim", ClaimBox)
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("chapter-claims", ChapterClaims)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from companion.chapters import Chapter, ProjectError, choose_chapters
+from companion.chapters import Chapter, ProjectError, choose_chapters, name_in_book
 from companion.claims import RELATIONS
 from companion.execution import Outcome
 from companion.files import write_through
@@ -186,7 +186,7 @@ def _mapping(content: Any) -> dict[str, Any]:
 
 def _sets(root: Path, name: str, entry: Any) -> Iterator[ParameterSet]:
     (chapter,) = choose_chapters(root, [name])
-    if chapter.name != name:
+    if chapter.name != name_in_book(root, name):
         raise ProjectError(f"{name}: write the chapter's full name, {chapter.name}")
     given = [check_parameters(chapter, one) for one in (_grid if isinstance(entry, dict) else _list)(name, entry)]
     defaults = {key: chapter.parameters[key] for one in given for key in one}

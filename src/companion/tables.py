@@ -8,16 +8,42 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from companion.claims import Claim, format_number
+from companion.claims import Claim, Declaration, format_number
 from companion.ledger import Status
+from companion.parameter_cells import Parameter
+
+MISSING = "—"
+_PLAIN = str.maketrans({"≤": "<=", "≥": ">=", MISSING: "-"})
 
 
-def claims_table(claims: Iterable[Claim]) -> str:
+def claims_table(claims: Iterable[Claim], *, encoding: str = "utf-8") -> str:
     """The claims as a table of text: claim, measured, bound, verdict."""
     rows = [
         (f"{claim.id} ({claim.chapter})", format_number(claim.measured), claim.bound, claim.verdict) for claim in claims
     ]
-    return text_table(("claim", "measured", "bound", "verdict"), rows)
+    return text_table(("claim", "measured", "bound", "verdict"), rows, encoding=encoding)
+
+
+def comparison_table(
+    declared: Iterable[Declaration], book: Iterable[Claim], yours: Iterable[Claim], *, encoding: str = "utf-8"
+) -> str:
+    """A reader's run beside the book as a table of text: claim, value in the book, value of the run, bound, verdict.
+
+    Args:
+        declared: the claims of the chapter.
+        book: those of the book's copy.
+        yours: those of the reader's run, whose verdict is shown; the book's is added where it is another.
+        encoding: of the terminal.
+    """
+    before, after = ({claim.id: claim for claim in claims} for claims in (book, yours))
+    rows = []
+    for said in declared:
+        then, now = before.get(said.id), after.get(said.id)
+        verdict = now.verdict if now else "not measured"
+        values = (format_number(claim.measured) if claim else MISSING for claim in (then, now))
+        other = f" (book: {then.verdict})" if then and then.verdict != verdict else ""
+        rows.append((said.id, *values, said.printed_bound, verdict + other))
+    return text_table(("claim", "book", "yours", "bound", "verdict"), rows, encoding=encoding)
 
 
 def status_table(entries: Iterable[Status]) -> str:
@@ -26,19 +52,34 @@ def status_table(entries: Iterable[Status]) -> str:
     return text_table(("chapter", "state", "seconds"), rows)
 
 
-def text_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest entry, below a ruled head.
+def parameters_table(parameters: Iterable[Parameter], *, encoding: str = "utf-8") -> str:
+    """The parameters of a chapter as a table of text: name, value in the book, range, meaning."""
+    rows = [(one.name, one.code, str(one.range or ""), one.help) for one in parameters]
+    return text_table(("parameter", "book", "range", "meaning"), rows, encoding=encoding)
+
+
+def text_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, encoding: str = "utf-8") -> str:
+    """Columns as wide as their widest entry, below a ruled head, in signs that the terminal's encoding has.
 
     Example:
-        >>> print(text_table(("a", "value"), [("long name", "1")]))
+        >>> print(text_table(("a", "value"), [("long name", "≤ 1")], encoding="ascii"))
         a          value
         ---------  -----
-        long name  1
+        long name  <= 1
     """
-    rows = list(rows)
+    rows = [tuple(_spelled(cell, encoding) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, tuple("-" * width for width in widths), *rows]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _spelled(cell: str, encoding: str) -> str:
+    """A cell in signs that an encoding has: what is put in its place later would be wider than its column."""
+    try:
+        cell.encode(encoding)
+        return cell
+    except UnicodeEncodeError:
+        return cell.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def format_duration(seconds: float) -> str:

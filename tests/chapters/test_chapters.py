@@ -61,11 +61,13 @@ def test_a_chapter_has_a_kernel_and_one_cell_of_parameters(chapter: Chapter) -> 
     assert chapter.parameters
 
 
+@pytest.mark.executed
 @each_chapter
 def test_the_executed_copy_is_fresh(chapter: Chapter) -> None:
     assert state_of(chapter) == "fresh", "run `make book`"
 
 
+@pytest.mark.executed
 @each_chapter
 def test_the_measured_claims_are_the_declared_ones_with_their_verdicts(chapter: Chapter) -> None:
     claims, problems = claims_of(chapter, executed_path(chapter))
@@ -74,6 +76,7 @@ def test_the_measured_claims_are_the_declared_ones_with_their_verdicts(chapter: 
     assert verdicts == [(name, said.verdict) for name, said in chapter.declarations.items()]
 
 
+@pytest.mark.executed
 @each_chapter
 def test_every_control_flips(chapter: Chapter) -> None:
     claims, _ = claims_of(chapter, executed_path(chapter))
@@ -86,6 +89,7 @@ def test_a_chapter_declares_claims_of_rows_that_the_book_examines(chapter: Chapt
     assert {said.row for said in chapter.declarations.values()} <= set(ROWS)
 
 
+@pytest.mark.executed
 @each_chapter
 def test_every_figure_has_a_text_for_those_who_do_not_see_it(chapter: Chapter) -> None:
     for cell in nbformat.read(executed_path(chapter), as_version=4).cells:
@@ -94,6 +98,7 @@ def test_every_figure_has_a_text_for_those_who_do_not_see_it(chapter: Chapter) -
             assert alt.strip(), f"cell {cell.id}: metadata mystnb.image.alt is missing"
 
 
+@pytest.mark.executed
 @each_chapter
 def test_no_cell_of_the_executed_copy_shows_an_error_or_a_warning(chapter: Chapter) -> None:
     for cell in nbformat.read(executed_path(chapter), as_version=4).cells:
@@ -107,11 +112,13 @@ def test_no_id_of_a_claim_is_used_twice() -> None:
     assert not {name for name, count in counts.items() if count > 1}
 
 
+@pytest.mark.executed
 def test_the_ledger_is_strict_json() -> None:
     entries = [claim.as_json() for claim in ledger(ROOT)]
     assert json.loads(json.dumps(entries, allow_nan=False)) == entries
 
 
+@pytest.mark.executed
 @pytest.mark.skipif(not CHAPTERS, reason="_toc.yml lists no chapter")
 def test_papermill_alone_runs_a_chapter(tmp_path: Path) -> None:
     """Without the companion, from the project's directory, with a parameter given: on the quickest chapter."""

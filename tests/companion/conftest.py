@@ -39,10 +39,12 @@ def claim_box(name: str, **changes: str | None) -> str:
 def write_notebook(
     path: Path, code: Iterable[str], *, prose: str = "# Title", boxes: Iterable[str] = (), **settings: Any
 ) -> None:
-    """A chapter: prose with claims, a parameters cell ``k = 2; rate = 1e-3; name = "a"``, and code cells."""
+    """A chapter: prose with claims, a parameters cell ``k = 2; rate = 1e-3 (> 0); name = "a"``, and code cells."""
     cells = [
         nbformat.v4.new_markdown_cell("\n\n".join([prose, *boxes]), id="prose"),
-        nbformat.v4.new_code_cell('k = 2\nrate = 1e-3\nname = "a"', id="parameters", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            'k = 2\nrate = 1e-3  # (> 0)\nname = "a"', id="parameters", metadata={"tags": ["parameters"]}
+        ),
         *(nbformat.v4.new_code_cell(source, id=f"code-{i}") for i, source in enumerate(code)),
     ]
     metadata = {"kernelspec": KERNEL, "companion": settings}

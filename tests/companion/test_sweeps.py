@@ -91,6 +91,7 @@ def test_a_set_that_comes_twice_is_executed_once(root: Path) -> None:
         (f"part/two: {{rate: [{10**400}]}}", "parameter rate takes a float, and none is equal to 1000"),
         (f"part/two: {{rate: [{2**53 + 1}]}}", f"takes a float, and none is equal to {2**53 + 1}"),
         ("part/two: {rate: [1e999]}", "part/two: rate: 1e999 is too large for a float"),
+        ("part/two: {rate: [1, -1]}", "part/two: parameter rate must be > 0, not -1.0"),
         ("part/two: {rate: [true]}", "part/two: parameter rate takes a value of type float"),
     ],
 )

@@ -55,9 +55,7 @@ def first_page() -> str:
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    """The directory of the rendered book."""
-    if not (SITE / "index.html").is_file():
-        pytest.fail(f"{SITE} holds no rendered book; run `make book`")
+    """The directory of the rendered book; without one the tests that ask for it are not run (tests/conftest.py)."""
     return SITE
 
 

@@ -74,6 +74,7 @@ def path(site: Path, page_name: str) -> Path:
     return path
 
 
+@pytest.mark.rendered
 def test_the_book_is_rendered_from_the_present_files(root: Path) -> None:
     rendered = json.loads((root / STAMP).read_text(encoding="utf-8"))["inputs"]
     assert rendered == rendering_digest(root), "the pages are older than their sources; run `make book`"
