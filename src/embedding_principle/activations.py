@@ -94,9 +94,30 @@ class Activation:
     pieces: tuple[AffinePiece, ...] = field(default=(), compare=False)
     parameters: tuple[float, ...] = ()
 
+    @staticmethod
+    def instead_of(value: object) -> str:
+        """What to write instead of a text, a module of torch or a function that means an activation; for messages.
+
+        Example:
+            >>> Activation.instead_of("Hardtanh"), Activation.instead_of(torch.nn.Tanh())
+            ('write activations.hard_tanh', 'write activations.tanh')
+        """
+        name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+        known = {_plain(each): each for each in ACTIVATIONS} | {_plain("leaky_relu"): "leaky_relu(slope)"}
+        return (
+            f"write activations.{known[_plain(name)]}"
+            if _plain(name) in known
+            else f"known are {', '.join(ACTIVATIONS)}"
+        )
+
     def __call__(self, z: Tensor) -> Tensor:
         """σ(z), elementwise, in float64."""
         return self.function(variable("z", z, (...,)))
+
+
+def _plain(name: str) -> str:
+    """A name without what torch and this library spell differently."""
+    return name.lower().replace("_", "")
 
 
 def _step(z: Tensor) -> Tensor:

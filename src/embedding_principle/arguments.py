@@ -20,6 +20,7 @@ from numbers import Integral, Real
 from types import EllipsisType
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,8 +57,7 @@ def variable(name: str, value: Tensor, shape: Shape) -> Tensor:
         ...
         ValueError: theta: expected shape (n, 3), got (4, 2)
     """
-    if not isinstance(value, Tensor):
-        raise ValueError(f"{name}: expected a tensor, got {_shown(value)}; make one with torch.tensor")
+    require_tensor(name, value)
     if value.dtype is not torch.float64 or value.layout is not torch.strided or not value.is_cpu or value.is_nested:
         value = _converted(name, value)
     require_shape(name, value, shape)
@@ -102,6 +102,22 @@ def exact(name: str, matrix: Tensor, shape: Shape) -> Tensor:
     return real(name, matrix, shape)
 
 
+def require_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor, NumPy arrays and lists among them.
+
+    Raises:
+        ValueError: saying what it is, and how to make a tensor of it.
+
+    Example:
+        >>> require_tensor("inputs", np.ones((4, 2)))
+        Traceback (most recent call last):
+        ...
+        ValueError: inputs: expected a tensor, got a NumPy array of float64; make one with torch.as_tensor
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {_shown(value)}; make one with torch.as_tensor")
+
+
 def require_shape(name: str, value: Tensor, shape: Shape) -> None:
     """Refuse a tensor of another shape, see `variable`."""
     size, expected = value.shape, shape
@@ -143,7 +159,8 @@ def class_numbers(name: str, value: Tensor, count: int) -> Tensor:
         ...
         ValueError: labels: expected a tensor of integers from 0 on, got a tensor of torch.float32; convert with .long()
     """
-    if not isinstance(value, Tensor) or value.dtype not in _INTEGERS or not value.is_cpu or value.is_sparse:
+    require_tensor(name, value)
+    if value.dtype not in _INTEGERS or not value.is_cpu or value.is_sparse:
         raise ValueError(f"{name}: expected a tensor of integers from 0 on, got {_shown(value)}; convert with .long()")
     require_shape(name, value, (count,))
     if (value < 0).any():
@@ -283,6 +300,8 @@ def _check(hint: Any) -> _Check:
         return whole
     if hint is float:
         return _require_number
+    if hint is Tensor:
+        return require_tensor
     if origin in (typing.Union, types.UnionType):
         return _check_of_alternatives(hint, parts)
     if origin in (collections.abc.Sequence, tuple):
@@ -308,7 +327,9 @@ def _anything(name: str, value: object) -> None:
 
 def _require_instance(name: str, value: object, kind: Any) -> None:
     if not isinstance(value, kind):
-        raise ValueError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {_shown(value)}; give one")
+        # A class may know better what stands for it elsewhere, as a module of torch does for an activation.
+        remedy = kind.instead_of(value) if hasattr(kind, "instead_of") else "give one"
+        raise ValueError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {_shown(value)}; {remedy}")
 
 
 def _require_number(name: str, value: object) -> None:
@@ -375,6 +396,10 @@ def _written(shape: Shape) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of {value.dtype}"
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array of {value.dtype}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if value is None or isinstance(value, Real | str | complex):
         return reprlib.repr(value)
     return f"an object of type {type(value).__name__}"

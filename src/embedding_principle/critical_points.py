@@ -15,6 +15,7 @@ and proves nothing either: the risk may fall along one side. Such points are nev
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,13 +23,22 @@ import torch
 from torch import Tensor
 
 from embedding_principle.arguments import checked, number, real, variable, whole
-from embedding_principle.curvature.hessian import formal_hessian
+from embedding_principle.curvature.hessian import formal_hessian, hessian
+from embedding_principle.curvature.inertia import Inertia, inertia
 from embedding_principle.curvature.kinks import kinks
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
 
 CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
 NOT_FINITE = "not finite"
+
+_REMEDIES = {
+    DRIFTING: "a valley leads to infinity, where a ridge (ridge=1e-3, say) makes minima finite; but lifting keeps the "
+    "critical points of the risk without a ridge only",
+    STALLED: "give more max_iterations or other starts",
+    AT_A_KINK: "a sample sits on a kink of its neuron, so give other starts or a smooth activation",
+    NOT_FINITE: "scale the data, or give smaller starts",
+}
 
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
@@ -76,6 +86,29 @@ class CriticalPoints:
                 found.append(index)
         return found
 
+    def lowest(self) -> Tensor:
+        """The critical point of least risk, θ (P,).
+
+        Raises:
+            ValueError: if no search converged, with what became of them and the remedies.
+
+        Example:
+            >>> from embedding_principle.networks import Network
+            >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+            >>> search(Risk(Network((1, 1)), x, 3 * x + 1), torch.zeros(1, 2).double()).lowest().round(decimals=6)
+            tensor([3., 1.], dtype=torch.float64)
+        """
+        if not self.converged.any():
+            became = "; ".join(
+                f"{count} {status}: {_REMEDIES[status]}" for status, count in Counter(self.status).items()
+            )
+            raise ValueError(f"starts: none of {len(self.status)} led to a critical point ({became})")
+        return self.theta[self.distinct()[0]]
+
+
+class NotCriticalError(ValueError):
+    """The point is not critical, and the inertia of its Hessian says nothing about the landscape near by."""
+
 
 # Of a risk R in float64 about 1e-15 R is round-off. A step whose predicted decrease is smaller than a hundred times
 # that cannot be judged by the risk any more, but still by the gradient.
@@ -115,8 +148,7 @@ class _Search:
 
         Where risk, gradient or Hessian is not finite the eigenvalues are NaN, by which such a row is known.
         """
-        matrix = formal_hessian(self.objective, theta)
-        matrix.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge)
+        matrix = formal_hessian(self.objective, theta, ridge=self.ridge)
         # LAPACK gives up on all matrices for the sake of one. Sums are quick, and their overflow is a false alarm.
         if math.isfinite(float(matrix.sum() + risk.sum() + gradient.square().sum())):
             values, vectors = torch.linalg.eigh(matrix)
@@ -282,7 +314,9 @@ def search(
             that are not, is a result of its own, "not finite", and leaves the others alone.
         descend: True seeks minima; False takes the critical point that least squares on the gradient finds, a
             saddle more often than not.
-        ridge: weight of ‖θ‖². A positive one makes minima finite, but lifted points are critical for ridge 0 only.
+        ridge: weight of ‖θ‖², for `curvature.hessian` and `critical_inertia` too. A positive one makes minima finite,
+            where searches drift to infinity without; but lifted points are critical for ridge 0 only, since the deeper
+            parameters have another norm.
         tolerance: largest gradient norm of a point that is called critical.
         max_iterations: of each start.
         radius: a search whose ‖θ‖ passes it has drifted off.
@@ -321,6 +355,66 @@ def search(
             midway = state.norm
         state.step(rows)
     return _outcome(state, tolerance, radius, midway)
+
+
+@checked
+def critical_inertia(risk: Risk, theta: Tensor, *, ridge: float = 0.0, tolerance: float = 1e-12) -> Inertia:
+    """The inertia of ∇²(R_S + ridge ‖·‖²) at a critical point, and a refusal at any other.
+
+    What is critical is judged as `search` does, without a step: by the gradient, the Newton step that remains,
+    saturated neurons and kinks. The gradient's norm g is what `inertia` is told of the error: where curvature is zero
+    at the critical point near by, it may be of the order of g here.
+
+    Args:
+        risk: the empirical risk R_S.
+        theta: θ, (P,), of any float type.
+        ridge: weight of ‖θ‖².
+        tolerance: largest gradient norm of a point that is called critical.
+
+    Returns:
+        The counts with the threshold, the gap and the eigenvalues that they rest on.
+
+    Raises:
+        NotCriticalError: with the size of the gradient, or of the step that remains, and the remedy.
+        KinkError: if a sample sits on a kink, where there is no Hessian; see `curvature.kinks`.
+        UnclearInertiaError: if an eigenvalue is neither clearly zero nor clearly of one sign; see `inertia`.
+        ValueError: for a θ that is not finite or not of that shape, or a negative ridge or tolerance.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+        >>> risk = Risk(Network((1, 1)), x, 3 * x + 1)
+        >>> critical_inertia(risk, torch.tensor([3.0, 1.0])).counts
+        (0, 0, 2)
+        >>> critical_inertia(risk, torch.tensor([3.0, 0.9]))
+        Traceback (most recent call last):
+        ...
+        embedding_principle.critical_points.NotCriticalError: theta: no critical point, the gradient norm is 2.0e-01,
+        above the tolerance 1e-12; polish it with search(risk, theta[None], descend=False)
+    """
+    theta = real("theta", theta, (risk.network.n_parameters,))
+    ridge, tolerance = number("ridge", ridge, at_least=0.0), number("tolerance", tolerance, at_least=0.0)
+    matrix = hessian(risk, theta, ridge=ridge)
+    state = _Search(risk, ridge, theta[None], descend=False)
+    found = _outcome(state, tolerance, math.inf, state.norm)
+    if not found.converged:
+        raise NotCriticalError(_why_not_critical(found, tolerance))
+    return inertia(matrix, error=float(found.gradient_norm))
+
+
+def _why_not_critical(found: CriticalPoints, tolerance: float) -> str:
+    size = float(found.gradient_norm)
+    if found.status == (NOT_FINITE,):
+        return "theta: the risk or a derivative overflows there; scale the data, or give a smaller θ"
+    if size > tolerance:
+        return (
+            f"theta: no critical point, the gradient norm is {size:.1e}, above the tolerance {tolerance:g}; "
+            "polish it with search(risk, theta[None], descend=False)"
+        )
+    return (
+        f"theta: the gradient norm is {size:.1e}, but the Newton step that remains has length "
+        f"{float(found.newton_step):.1e}, or a neuron is saturated: {_REMEDIES[DRIFTING]}"
+    )
 
 
 def _running(state: _Search, tolerance: float, radius: float) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from embedding_principle.activations import Activation
 from embedding_principle.arguments import (
@@ -20,6 +20,7 @@ from embedding_principle.arguments import (
     require_common_batch,
     require_room,
     require_shape,
+    require_tensor,
     variable,
     whole,
 )
@@ -98,6 +99,11 @@ class Network:
     widths: tuple[int, ...]
     activations: tuple[Activation, ...] = ()
     batch_norm_epsilon: float | None = None
+
+    @staticmethod
+    def instead_of(value: object) -> str:
+        """What to give instead of this, for messages."""
+        return "take modules.from_module(…).network" if isinstance(value, nn.Module) else "give one"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -186,8 +192,9 @@ class Network:
 
     def _split(self, theta: Tensor, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[Tensor]]:
         """Views of consecutive entries of θ (..., P) in these shapes, group by group."""
-        if not isinstance(theta, Tensor) or theta.layout is not torch.strided:
-            raise ValueError(f"theta: expected a dense tensor, got {getattr(theta, 'layout', type(theta).__name__)}")
+        require_tensor("theta", theta)
+        if theta.layout is not torch.strided:
+            raise ValueError(f"theta: expected a dense tensor, got one of {theta.layout}; convert with .to_dense()")
         sizes = [math.prod(shape) for shapes in groups for shape in shapes]
         require_shape("theta", theta, (..., sum(sizes)))
         views = iter(torch.split(theta, sizes, dim=-1))
@@ -335,6 +342,13 @@ class Parametrised:
 
     network: Network
     theta: Tensor
+
+    @staticmethod
+    def instead_of(value: object) -> str:
+        """What to give instead of this, for messages."""
+        if isinstance(value, nn.Module):
+            return "convert it with modules.from_module"
+        return "make one of a network and its θ"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -175,6 +175,10 @@ class Risk:
         widths = self.network.widths
         # The class is frozen.
         object.__setattr__(self, "inputs", real("inputs", self.inputs, ("n", widths[0])))
+        if self.loss == cross_entropy and self.targets.dim() == 1 and not self.targets.is_floating_point():
+            raise ValueError(
+                "targets: expected rows of probabilities, got class numbers; give one_hot(labels).double()"
+            )
         object.__setattr__(self, "targets", real("targets", self.targets, (len(self.inputs), widths[-1])))
         if self.loss == cross_entropy:
             sums = self.targets.sum(-1)

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 import embedding_principle
@@ -28,7 +28,6 @@ from embedding_principle import (
     linearity,
     modules,
     saturation,
-    slider,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
@@ -170,10 +169,9 @@ def good_calls() -> dict[str, Call]:
         ("linearity.linear_neurons", linearity.linear_neurons, {"point": deep_point, "inputs": X}),
         ("linearity.linear_fraction", linearity.linear_fraction, {"point": deep_point, "inputs": X}),
         ("saturation.saturated", saturation.saturated, {"risk": risk(), "theta": batch}),
-        ("slider.slider", slider.slider, {"figures": [Figure((1, 1))], "labels": ["one"], "alt": "a line"}),
-        ("curvature.hessian.hessian", hessian.hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.hessian.hessian", hessian.hessian, {"risk": risk(), "theta": batch, "ridge": 0.1}),
         ("curvature.hessian.hessian, deep", hessian.hessian, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta}),
-        ("curvature.hessian.formal_hessian", hessian.formal_hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.hessian.formal_hessian", hessian.formal_hessian, {"risk": risk(), "theta": batch, "ridge": 0.1}),
         ("curvature.hessian.differentiated_hessian", hessian.differentiated_hessian, {"risk": risk(), "theta": batch}),
         ("curvature.deep.closed_form_hessian", deep.closed_form_hessian, {"risk": risk(), "theta": batch}),
         (
@@ -214,6 +212,12 @@ def good_calls() -> dict[str, Call]:
             critical_points.search,
             {"risk": risk(), "starts": batch, "ridge": 0.1, "max_iterations": 5, "radius": 1e3, "tolerance": 1e-12},
         ),
+        (
+            "critical_points.critical_inertia",
+            critical_points.critical_inertia,
+            {"risk": line_risk, "theta": line_theta, "ridge": 0.0, "tolerance": 1e-12},
+        ),
+        ("critical_points.CriticalPoints.lowest", critical_points.search(line_risk, line_theta[None]).lowest, {}),
         (
             "critical_points.CriticalPoints.distinct",
             critical_points.search(risk(), batch, max_iterations=2).distinct,
@@ -558,6 +562,73 @@ def test_a_bad_argument_is_answered_or_refused_in_one_sentence(name: str) -> Non
             said = str(error)
             assert ": " in said, (kind, said)
             assert "\n" not in said.strip(), (kind, said)
+
+
+ACTIVATIONS = [
+    ("tanh", "'tanh'; write activations.tanh"),
+    ("LeakyReLU", "'LeakyReLU'; write activations.leaky_relu(slope)"),
+    (nn.Tanh(), "an object of type Tanh; write activations.tanh"),
+    (nn.Hardtanh, "the class Hardtanh; write activations.hard_tanh"),
+    (torch.relu, "write activations.relu"),
+    (activations.leaky_relu, "write activations.leaky_relu(slope)"),
+    (nn.Mish(), "an object of type Mish; known are relu, leaky_relu, hard_tanh"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), ACTIVATIONS, ids=[str(said) for _, said in ACTIVATIONS])
+def test_what_torch_takes_for_an_activation_is_refused_with_what_to_write(given: object, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as one:
+        Network.uniform((1, 2, 1), given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape(said)) as many:
+        Network((1, 2, 1), (given,))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Insertion(0, 2, given)  # type: ignore[arg-type]
+    assert str(one.value).startswith("activation: expected Activation, got")
+    assert str(many.value).startswith("activations[0]: expected Activation, got")
+
+
+def test_a_module_in_the_place_of_a_network_is_refused_with_the_conversion() -> None:
+    module: Any = nn.Sequential(nn.Linear(2, 1))
+    with pytest.raises(ValueError, match=r"network: .* type Sequential; take modules.from_module\(…\).network"):
+        Risk(module, X, Y)
+    with pytest.raises(ValueError, match=r"point: .* type Sequential; convert it with modules.from_module"):
+        pruning.prune(module, X, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda array: SMOOTH.forward(point(SMOOTH).theta, array),
+        lambda array: pruning.prune(point(DEEP), array, 0),
+        lambda array: Risk(SMOOTH, X, array),
+        lambda array: inertia.inertia(array),
+        lambda array: pruning.accuracy(Y, array),
+        lambda array: SMOOTH.layers(array),
+        lambda array: Parametrised(SMOOTH, array),
+    ],
+)
+def test_a_numpy_array_is_named_as_one_and_the_remedy_works(call: Callable[[Any], Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"\w+: expected a tensor, got a NumPy array of float64; make one with torch.as"
+    ):
+        call(X.numpy())
+    assert torch.equal(torch.as_tensor(X.numpy()), X)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_other_float_types_are_computed_with_in_float64(dtype: torch.dtype) -> None:
+    theta, inputs = point(DEEP).theta.to(dtype), X.to(dtype)
+    given, double = Parametrised(DEEP, theta), Parametrised(DEEP, theta.double())
+    assert torch.equal(DEEP.forward(theta, inputs), DEEP.forward(theta.double(), inputs.double()))
+    assert torch.equal(pruning.prune(given, inputs, 0).theta, pruning.prune(double, inputs.double(), 0).theta)
+    assert pruning.prune(given, inputs, 0).theta.dtype == torch.float64
+
+
+def test_class_numbers_as_targets_of_cross_entropy_are_refused_with_the_remedy() -> None:
+    labels, network = torch.tensor([0, 1, 1, 0, 1]), Network((2, 2))
+    with pytest.raises(ValueError, match=r"targets: .* got class numbers; give one_hot\(labels\).double\(\)"):
+        Risk(network, X, labels, cross_entropy)
+    assert len(Risk(network, X, nn.functional.one_hot(labels).double(), cross_entropy).targets) == 5
 
 
 @pytest.mark.parametrize("name", good_calls())

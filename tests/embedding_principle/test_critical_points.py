@@ -21,8 +21,16 @@ from embedding_principle.activations import (
     softplus,
     tanh,
 )
-from embedding_principle.critical_points import CriticalPoints, search, trust_region_step
+from embedding_principle.critical_points import (
+    CriticalPoints,
+    NotCriticalError,
+    critical_inertia,
+    search,
+    trust_region_step,
+)
 from embedding_principle.curvature.hessian import hessian
+from embedding_principle.curvature.inertia import inertia
+from embedding_principle.curvature.kinks import KinkError
 from embedding_principle.datasets import iris, one_dimensional
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.networks import Network, with_ones
@@ -225,6 +233,72 @@ def test_a_gentle_slope_without_critical_point_is_not_called_critical() -> None:
     theta = torch.tensor([[0.0, -29.0, 1.0, 0.0]]).double()  # softplus(−29) = 3e-13
     assert float(risk.gradient(theta).norm()) < 1e-11
     assert "converged" not in search(risk, theta, max_iterations=0, tolerance=1e-11).status
+
+
+def test_the_inertia_of_a_point_that_is_not_critical_is_refused(minima: CriticalPoints) -> None:
+    risk, theta = line("wave", 2), minima.lowest()
+    assert float(minima.risk[minima.converged].min()) == float(risk(theta))
+    assert critical_inertia(risk, theta).counts == inertia(hessian(risk, theta)).counts == (0, 0, 7)
+    away = theta + 1e-3
+    with pytest.raises(
+        NotCriticalError, match=r"the gradient norm is .*, above the tolerance 1e-12; polish it with"
+    ) as no:
+        critical_inertia(risk, away)
+    assert f"{float(risk.gradient(away).norm()):.1e}" in str(no.value)
+    # The remedy that it names.
+    polished = search(risk, away[None], descend=False).lowest()
+    assert critical_inertia(risk, polished).counts == (0, 0, 7)
+
+
+def test_the_inertia_in_a_valley_is_refused_though_the_gradient_vanishes() -> None:
+    """On the way to an infinitely steep step, and a step of length one from the minimum of a curvature of 1e-8."""
+    steep, gentle = step_through_a_sample(), affine(1e-4, 1.0)
+    end = search(steep, starts(steep, 1)).theta[0]
+    for risk, theta, tolerance in ((steep, end, 1e-12), (gentle, torch.tensor([2.0, 1.0]), 1e-7)):
+        assert float(risk.gradient(theta).norm()) <= tolerance
+        with pytest.raises(NotCriticalError, match=r"the Newton step that .* or a neuron is saturated: .* a ridge"):
+            critical_inertia(risk, theta, tolerance=tolerance)
+
+
+def test_the_inertia_of_lifted_points_is_that_of_their_hessian(minima: CriticalPoints) -> None:
+    risk = line("wave", 2)
+    generator = torch.Generator().manual_seed(1)
+    lifted = lift(risk.at(minima.lowest()), risk.inputs, [Insertion(1, 4, relu)], generator=generator)
+    found = critical_inertia(risk.on(lifted.network), lifted.theta)
+    # Seven positive eigenvalues below stay, and the law of degeneracy gives the rest zeros.
+    assert found.counts == (0, lifted.network.n_parameters - 7, 7)
+
+
+def test_the_inertia_at_a_kink_or_beyond_float64_is_refused() -> None:
+    x = torch.tensor([[-1.0], [0.0], [1.0]]).double()
+    risk = Risk(Network.uniform((1, 1, 1), relu), x, torch.tensor([[-0.5], [0.5], [1.0]]).double())
+    with pytest.raises(KinkError):
+        critical_inertia(risk, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    smooth = Risk(Network.uniform((1, 1, 1), tanh), x, x)
+    with pytest.raises(NotCriticalError, match="theta: the risk or a derivative overflows there; scale the data"):
+        critical_inertia(smooth, torch.full((4,), 1e200).double())
+
+
+def test_a_search_that_drifts_suggests_a_ridge_and_says_what_lifting_loses() -> None:
+    risk = step_through_a_sample()
+    with pytest.raises(ValueError, match=r"none of 16 led to .* \(16 drifting: .* a ridge .* lifting keeps .* without"):
+        search(risk, starts(risk, 16)).lowest()
+    # The remedy, and its price: the lifted point is critical for the risk, or for none.
+    theta = search(risk, starts(risk, 16), ridge=1e-3).lowest()
+    assert critical_inertia(risk, theta, ridge=1e-3).counts == (0, 0, 4)
+    with pytest.raises(NotCriticalError):
+        critical_inertia(risk, theta)
+    generator = torch.Generator().manual_seed(0)
+    lifted = lift(risk.at(theta), risk.inputs, [Insertion(1, 2, relu)], generator=generator)
+    with pytest.raises(NotCriticalError):
+        critical_inertia(risk.on(lifted.network), lifted.theta, ridge=1e-3)
+
+
+def test_the_hessian_with_a_ridge_is_that_of_the_penalized_risk() -> None:
+    risk, ridge = line("wave", 2), 0.3
+    theta = starts(risk, 1)[0]
+    expected = torch.func.hessian(lambda theta: risk(theta) + ridge * (theta**2).sum())(theta)
+    torch.testing.assert_close(hessian(risk, theta, ridge=ridge), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_point_where_the_risk_falls_along_a_bias_is_not_called_critical() -> None:

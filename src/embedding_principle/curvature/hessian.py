@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from embedding_principle.arguments import checked, require_room, variable
+from embedding_principle.arguments import checked, number, require_room, variable
 from embedding_principle.curvature.deep import closed_form_hessian
 from embedding_principle.curvature.kinks import require_smooth
 from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
@@ -11,8 +11,8 @@ from embedding_principle.risks import Risk
 
 
 @checked
-def hessian(risk: Risk, theta: Tensor) -> Tensor:
-    """∇²R_S(θ), (..., P, P), exactly symmetric.
+def hessian(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Tensor:
+    """∇²(R_S + ridge ‖·‖²)(θ), (..., P, P), exactly symmetric.
 
     In closed form (see `deep` and, for one hidden layer and a scalar output, `one_hidden_layer`); with batch
     normalization by automatic differentiation.
@@ -21,9 +21,10 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
         risk: the empirical risk.
         theta: θ, (..., P), of any float type; the Hessian is float64. It is not finite where θ is not, or where
             float64 overflows; the others of the batch have theirs.
+        ridge: weight of ‖θ‖², as for `critical_points.search`.
 
     Raises:
-        ValueError: if θ is not of that shape, or the Hessian would not fit in memory.
+        ValueError: if θ is not of that shape, the ridge is negative, or the Hessian would not fit in memory.
         KinkError: if a sample sits on a kink of σ, where there is no Hessian; see `kinks.require_smooth`.
 
     Example:
@@ -34,11 +35,11 @@ def hessian(risk: Risk, theta: Tensor) -> Tensor:
                 [0., 2.]], dtype=torch.float64)
     """
     require_smooth(risk, theta)
-    return formal_hessian(risk, theta)
+    return formal_hessian(risk, theta, ridge=ridge)
 
 
 @checked
-def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
+def formal_hessian(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Tensor:
     """The same by its formula alone: on a kink, with autograd's choice of σ′ and σ″ there. For steps of a search.
 
     Example:
@@ -49,6 +50,7 @@ def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
         torch.Size([4, 4])
     """
     theta = variable("theta", theta, (..., risk.network.n_parameters)).detach()
+    ridge = number("ridge", ridge, at_least=0.0)
     require_room("theta", *theta.shape, theta.shape[-1])
     flat = theta.reshape(-1, theta.shape[-1])
     if not len(flat):
@@ -59,6 +61,7 @@ def formal_hessian(risk: Risk, theta: Tensor) -> Tensor:
         matrix = one_hidden_layer_hessian(risk, flat)
     else:
         matrix = closed_form_hessian(risk, flat)
+    matrix.diagonal(dim1=-2, dim2=-1).add_(2 * ridge)
     return matrix.view(*theta.shape, theta.shape[-1])
 
 

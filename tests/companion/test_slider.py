@@ -4,7 +4,7 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
-from embedding_principle.slider import slider
+from companion.slider import slider
 
 
 def test_every_frame_is_an_image_with_alternative_text_and_one_is_shown():

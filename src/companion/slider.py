@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from embedding_principle.arguments import checked
-
 _SHOW = "this.parentNode.querySelectorAll('figure').forEach((f, i) => { f.hidden = i != this.valueAsNumber })"
 
 
@@ -45,7 +43,6 @@ class Slider:
         return f"<figure{' hidden' if hidden else ''}>{image}<figcaption>{label}</figcaption></figure>"
 
 
-@checked
 def slider(figures: Sequence[Figure], labels: Sequence[str], *, alt: str, dots_per_inch: int = 90) -> Slider:
     """Put figures under a slider; the last one is shown first.
 
