@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
+
+from companion.slimming import slim_site
 
 # Found → instead, each with its reason.
 MENDED = {
@@ -24,7 +27,14 @@ def mend_page(
         context["body"] = context.get("body", "").replace(found, instead)
 
 
+def finish_site(app: Sphinx, exception: Exception | None) -> None:
+    """Take from the finished pages what no reader uses (handler of Sphinx's ``build-finished``)."""
+    if exception is None and app.builder.format == "html":
+        slim_site(Path(app.outdir))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the handler."""
+    """Register the handlers."""
     app.connect("html-page-context", mend_page)
+    app.connect("build-finished", finish_site)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

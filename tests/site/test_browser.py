@@ -70,8 +70,8 @@ LOW_CONTRAST = """(least) => {
 }"""
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-# What axe-core looks at is what it costs, so like things are left out: of formulas the glyphs (each becomes a box of its
-# size), of code the tokens whose kind the page has shown.
+# What axe-core looks at is what it costs, so like things are left out: of formulas the glyphs (each becomes a box
+# of its size), of code the tokens whose kind the page has shown.
 CONDENSE = """() => {
     const formulas = [...document.querySelectorAll('mjx-container > mjx-math')];
     for (const [math, {width, height}] of formulas.map(math => [math, math.getBoundingClientRect()])) {
@@ -125,6 +125,7 @@ class Visit:
 
     page: Page
     faults: list[str] = field(default_factory=list)
+    served: dict[Path, int] = field(default_factory=dict)  # bytes of each file that the page loaded
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,7 @@ def visit(browser: Browser, site: Path, name: str) -> Visit:
             opened.faults.append(f"request for {request.url}")
             route.abort()
             return
+        opened.served[file.relative_to(site)] = file.stat().st_size
         route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0] or "application/octet-stream")
 
     context.route("**/*", serve)
@@ -169,6 +171,12 @@ def visited(browser: Browser, site: Path, page_name: str) -> Iterator[Visit]:
 
 def test_the_page_loads_without_fault_or_network(visited: Visit) -> None:
     assert not visited.faults
+
+
+def test_the_page_is_light(visited: Visit) -> None:
+    """Before any compression; formulas cost the same 1.3 MB on every page, loaded once."""
+    weights = {name.as_posix(): size for name, size in visited.served.items() if "mathjax" not in name.parts}
+    assert sum(weights.values()) <= 1.2e6, sorted(weights.items(), key=lambda item: -item[1])[:6]
 
 
 def test_every_formula_is_shown(visited: Visit) -> None:
