@@ -3,6 +3,7 @@
 import mimetypes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -68,6 +69,55 @@ LOW_CONTRAST = """(least) => {
         .map(element => `${element.className}: ${element.textContent.trim()} (${ratio(element).toFixed(2)})`);
 }"""
 
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+# What axe-core looks at is what it costs, so like things are left out: of formulas the glyphs (each becomes a box
+# of its size), of code the tokens whose kind the page has shown.
+CONDENSE = """() => {
+    const formulas = [...document.querySelectorAll('mjx-container > mjx-math')];
+    for (const [math, {width, height}] of formulas.map(math => [math, math.getBoundingClientRect()])) {
+        const box = document.createElement('span');
+        box.textContent = 'x';
+        box.style.cssText = `display: inline-block; width: ${width}px; height: ${height}px`;
+        math.replaceChildren(box);
+    }
+    const shown = new Set();
+    for (const token of document.querySelectorAll('pre span')) {
+        const kind = `${token.parentElement.className} ${token.className}`;
+        if (shown.has(kind)) token.replaceWith(token.textContent);
+        shown.add(kind);
+    }
+}"""
+BARRIERS = """async options => {
+    const { violations } = await axe.run(document, { preload: false, resultTypes: ['violations'], ...options });
+    return violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
+        .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}"""
+# Contrast: of each kind of text (colour, ground, size, weight, scheme) the first that the page shows.
+PALE = """async () => {
+    const ground = element => {
+        const colour = element ? getComputedStyle(element).backgroundColor : '';
+        return element && /, 0\\)$/.test(colour) ? ground(element.parentElement) : colour;
+    };
+    window.seen ??= new Set();
+    const include = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
+        const { color, fontSize, fontWeight, opacity } = getComputedStyle(element);
+        const link = Boolean(element.closest('a'));
+        const kind = [color, ground(element), fontSize, fontWeight, opacity, link].join();
+        if (!window.seen.has(kind)) include.push(element);
+        window.seen.add(kind);
+    }
+    if (!include.length) return [];
+    const runOnly = ['color-contrast', 'link-in-text-block'];
+    const { violations } = await axe.run({ include }, { preload: false, resultTypes: ['violations'], runOnly });
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}"""
+# An experimental rule, so not on by itself; regions are a moderate matter; contrast has a run of its own.
+RULES = {"label-content-name-mismatch": True, "region": False, "color-contrast": False}
+
 
 @dataclass
 class Visit:
@@ -75,6 +125,7 @@ class Visit:
 
     page: Page
     faults: list[str] = field(default_factory=list)
+    served: dict[Path, int] = field(default_factory=dict)  # bytes of each file that the page loaded
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +150,7 @@ def visit(browser: Browser, site: Path, name: str) -> Visit:
             opened.faults.append(f"request for {request.url}")
             route.abort()
             return
+        opened.served[file.relative_to(site)] = file.stat().st_size
         route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0] or "application/octet-stream")
 
     context.route("**/*", serve)
@@ -119,6 +171,12 @@ def visited(browser: Browser, site: Path, page_name: str) -> Iterator[Visit]:
 
 def test_the_page_loads_without_fault_or_network(visited: Visit) -> None:
     assert not visited.faults
+
+
+def test_the_page_is_light(visited: Visit) -> None:
+    """Before any compression; formulas cost the same 1.3 MB on every page, loaded once."""
+    weights = {name.as_posix(): size for name, size in visited.served.items() if "mathjax" not in name.parts}
+    assert sum(weights.values()) <= 1.2e6, sorted(weights.items(), key=lambda item: -item[1])[:6]
 
 
 def test_every_formula_is_shown(visited: Visit) -> None:
@@ -146,6 +204,44 @@ def test_text_stands_out_from_its_ground(visited: Visit, scheme: Literal["light"
     visited.page.emulate_media(color_scheme=scheme)
     visited.page.wait_for_selector(f"html[data-theme={scheme}]", timeout=5000)
     assert not visited.page.evaluate(LOW_CONTRAST, AA)
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core calls serious or critical, at both sizes and in both schemes; changes the page to do so."""
+    page.evaluate(CONDENSE)
+    page.evaluate(AXE)
+    found = []
+    for size in (DESK, PHONE):
+        page.set_viewport_size(size)
+        page.wait_for_timeout(400)  # the theme marks what scrolls 300 ms after a change
+        found += page.evaluate(BARRIERS, {"rules": {rule: {"enabled": enabled} for rule, enabled in RULES.items()}})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            page.wait_for_selector(f"html[data-theme={scheme}]", timeout=5000)
+            found += page.evaluate(PALE)
+    return found
+
+
+def test_axe_finds_no_barrier(visited: Visit) -> None:
+    """One run a size and a scheme: it stands last among the tests of a page, which it leaves condensed."""
+    assert barriers(visited.page) == []
+
+
+def test_axe_finds_no_barrier_on_the_search_page(browser: Browser, site: Path) -> None:
+    opened = visit(browser, site, "search.html")
+    assert barriers(opened.page) == []
+    opened.page.context.close()
+
+
+def test_formulas_that_scroll_are_reached_by_the_keyboard(browser: Browser, site: Path) -> None:
+    page = visit(browser, site, "book/appendix/hessian.html").page
+    page.set_viewport_size(PHONE)
+    page.wait_for_timeout(400)
+    wide = page.locator("mjx-container[display][tabindex='0']").first
+    wide.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("formula => formula.scrollLeft > 0", arg=wide.element_handle(), timeout=5000)
+    page.context.close()
 
 
 def test_chapters_show_claims_and_result_on_the_first_screen(browser: Browser, site: Path, root: Path) -> None:
@@ -234,6 +330,7 @@ FAULTY = r"""<!doctype html><html lang="en"><head>
 </head><body><article>
 <span class="math">\(\nosuchmacro\)</span> <span class="math">no formula</span> costs $5$ <img src="none.png">
 <p class="verdict" style="color: #999; background: #fff">pale</p><div style="width: 3000px">wide</div>
+<button aria-label="Toggle">Show code</button>
 </article></body></html>"""
 
 
@@ -247,4 +344,8 @@ def test_the_checks_see_a_faulty_page(browser: Browser, site: Path, tmp_path: Pa
         assert opened.page.evaluate(check), check
     assert len(opened.page.evaluate(LOW_CONTRAST, AA)) == 1
     assert opened.page.evaluate(TOO_WIDE) > 0
+    opened.page.evaluate(AXE)
+    found = opened.page.evaluate(BARRIERS, {"rules": {"label-content-name-mismatch": {"enabled": True}}})
+    assert {"color-contrast", "image-alt", "label-content-name-mismatch"} <= {line.partition(":")[0] for line in found}
+    assert len(opened.page.evaluate(PALE)) == 1
     opened.page.context.close()

@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from fontTools.ttLib import TTFont
 
 from companion.claims import format_number
 from companion.ledger import ledger
 from companion.rendering import STAMP, rendering_digest
+from companion.slimming import icon_signs
 
 LOADING = {
     ("script", "src"),
@@ -94,6 +96,26 @@ def test_no_style_sheet_loads_from_another_host(site: Path) -> None:
     found = {sheet.name: loads.findall(sheet.read_text(encoding="utf-8")) for sheet in site.rglob("*.css")}
     assert found
     assert not {name: addresses for name, addresses in found.items() if addresses}
+
+
+def test_the_book_is_light(site: Path) -> None:
+    files = [path for path in site.rglob("*") if path.is_file()]
+    read = [path for path in files if path.relative_to(site).parts[0] not in ("_sources", "_downloads")]
+    assert sum(path.stat().st_size for path in read) <= 12e6
+    assert not [path.name for path in files if path.suffix == ".map"]
+
+
+def test_every_icon_has_its_sign(site: Path) -> None:
+    """The fonts hold only icons that are used; one that a page names and no font has would be an empty box."""
+    css = (site / "_static/styles/pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    fonts = (site / "_static/vendor/fontawesome/webfonts").glob("*.woff")
+    signs = {sign for font in fonts for sign in TTFont(font).getBestCmap()}
+    pages = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
+    named = {name for page in pages for name in re.findall(r'<(?:i|span) class="fa[^"]* (fa-[\w-]+)', page)}
+    assert {"fa-magnifying-glass", "fa-bars", "fa-sun"} <= named
+    for name in named - {"fa-lg"}:
+        (rule,) = re.findall(rf'\.{name}:+before[^{{}}]*\{{(content:"[^"]*")\}}', css)
+        assert icon_signs(rule) <= signs, name
 
 
 def test_links_within_the_book_lead_somewhere(path: Path) -> None:
