@@ -74,7 +74,7 @@ const FONT = "12px system-ui, sans-serif";
 
 // One plot under a heading. `series` and `scales` are uPlot's; `axes` holds the two labels; `say` describes it to those
 // who do not see it. `draw(data)` shows numbers, the first list being those of the horizontal axis, in increasing order.
-Interactive.plot = (parent, { title, say, axes, scales, series, ticks = {}, hooks = {}, height = 220 }) => {
+Interactive.plot = (parent, { title, say, axes, scales, series, bands = [], ticks = {}, height = 220 }) => {
   const box = Interactive.element("div", { class: "interactive-canvas", role: "img", "aria-label": say });
   const heading = Interactive.element("p", { class: "interactive-title" }, title);
   parent.append(Interactive.element("div", { class: "interactive-panel" }, heading, box));
@@ -97,12 +97,18 @@ Interactive.plot = (parent, { title, say, axes, scales, series, ticks = {}, hook
     axes: [axis(axes[0], 34, ticks.x), axis(axes[1], 60, ticks.y)],
     scales,
     series: [{}, ...series],
-    hooks,
+    bands,
   };
   const made = new uPlot(options, [[0], ...series.map(() => [null])], box);
   new ResizeObserver(() => made.setSize({ width: Math.max(200, box.clientWidth), height })).observe(box);
   new MutationObserver(() => made.redraw(false)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   return { draw: (data) => made.setData(data), plot: made, box, heading };
+};
+
+// Tells where on the horizontal axis the pointer is, a mouse that hovers or a finger that moves.
+Interactive.pointer = ({ plot }, onPlace) => {
+  const tell = (event) => onPlace(plot.posToVal(event.clientX - plot.over.getBoundingClientRect().left, "x"));
+  for (const kind of ["pointermove", "pointerdown"]) plot.over.addEventListener(kind, tell);
 };
 
 Interactive.line = (colour, more = {}) => ({
