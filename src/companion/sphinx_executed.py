@@ -32,12 +32,18 @@ from sphinx.util.typing import ExtensionMetadata
 from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
 from companion.execution import claims_of, executed_path, read_copy, why_stale
+from companion.interactive import KINDS
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
 from companion.plain_yaml import write_yaml
 from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
 
 REMEDY = "`make book` executes what is stale and renders again"
+STYLES = ("uplot/uPlot.min.css", "interactive/interactive.css")
+SCRIPTS = (
+    "uplot/uPlot.iife.min.js",
+    *(f"interactive/{name}.js" for name in ("page", "network", *KINDS)),  # each uses those before it
+)
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -324,9 +330,19 @@ def _benchmark(path: Path) -> str:
         raise ExtensionError(f"{path}: not what `make benchmark` writes ({error!r}); run it again") from error
 
 
+def load_scripts(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """Load the scripts of interactive figures where there is one (handler of Sphinx's ``html-page-context``)."""
+    if 'class="interactive"' in context.get("body", ""):
+        for style in STYLES:
+            app.add_css_file(style)
+        for script in SCRIPTS:
+            app.add_js_file(script, loading_method="defer")
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the handler and the directives."""
+    """Register the handlers and the directives."""
     app.connect("source-read", show_executed)
+    app.connect("html-page-context", load_scripts)
     app.add_config_value("companion_draft", False, "env", bool)
     app.add_config_value("companion_run", "", "env", str)
     app.add_directive("claim", ClaimBox)

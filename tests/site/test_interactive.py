@@ -1,0 +1,221 @@
+"""The interactive figures in headless Chromium, by dragging, typing and choosing, against the library's own numbers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from embedding_principle.activations import relu, tanh
+from embedding_principle.curvature.hessian import hessian
+from embedding_principle.datasets import one_dimensional
+from embedding_principle.networks import Network
+from embedding_principle.risks import Risk
+
+FLAGS = ["--no-sandbox", "--disable-gpu"]
+PHONE = {"width": 390, "height": 844}
+STATE = "root => root.state()"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, site: Path) -> Iterator[Callable[..., Page]]:
+    """Opens a chapter's page; no script of it may fail."""
+    faults: list[str] = []
+    contexts = []
+
+    def visit(name: str, **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        contexts[-1].set_offline(True)
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto((site / "book" / "depth" / f"{name}.html").as_uri())
+        return page
+
+    yield visit
+    assert not faults
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def explorer(opened: Callable[..., Page]) -> Locator:
+    return opened("lifting").locator("div.interactive[data-kind=explorer]")
+
+
+def said(root: Locator) -> str:
+    return root.locator(".interactive-status").inner_text()
+
+
+def drag(slider: Locator, share: float) -> None:
+    """Press the mouse at the thumb and let it go at this share of the slider's width."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    value, low, high = (float(slider.evaluate(f"input => input.{name} || 0")) for name in ("value", "min", "max"))
+    # The thumb is 16 pixels wide, and its middle moves over the rest of the width.
+    x = [box["x"] + 8 + part * (box["width"] - 16) for part in ((value - low) / (high - low), share)]
+    y = box["y"] + box["height"] / 2
+    mouse = slider.page.mouse
+    mouse.move(x[0], y)
+    mouse.down()
+    mouse.move(sum(x) / 2, y)
+    mouse.move(x[1], y)
+    mouse.up()
+
+
+def compare_with_library(state: dict[str, Any]) -> None:
+    data = one_dimensional("tt6")
+    risk = Risk(Network(tuple(state["widths"]), (relu, tanh)), data.inputs, data.targets)
+    theta = torch.tensor(state["theta"], dtype=torch.float64)
+    curvature = hessian(risk, theta)
+    scale = float(torch.linalg.matrix_norm(curvature, 2))
+    assert abs(state["risk"] - float(risk(theta))) <= 1e-9 * scale
+    assert abs(state["gradient"] - float(risk.gradient(theta).norm())) <= 1e-9 * scale
+    values = torch.tensor(state["eigenvalues"], dtype=torch.float64)
+    assert float((values - torch.linalg.eigvalsh(curvature)).abs().max()) <= 1e-9 * scale
+
+
+def test_the_page_computes_what_the_library_does_all_along_the_lifted_set(explorer: Locator) -> None:
+    size, kink = explorer.get_by_label("Size of A"), explorer.get_by_label("Kink at x")
+    seen = []
+    for spare in (False, True):
+        explorer.get_by_label("Add the spare neuron").set_checked(spare)
+        for sign, places in (("1", (0.05, 0.3, 0.6)), ("-1", (0.95, 0.7, 0.4))):
+            explorer.get_by_label("Sign of A").select_option(sign)
+            for share, place in zip((0.1, 0.4, 0.9), places):
+                drag(size, share)
+                drag(kink, place)
+                seen.append(explorer.evaluate(STATE))
+                compare_with_library(seen[-1])
+    assert len({tuple(state["theta"]) for state in seen}) == len(seen)
+    assert {len(state["theta"]) for state in seen} == {6, 9}
+
+
+def test_risk_and_criticality_stay_on_the_lifted_set_and_break_at_its_edge(explorer: Locator) -> None:
+    start = explorer.evaluate(STATE)
+    assert start["gradient"] <= 1e-12
+    drag(explorer.get_by_label("Kink at x"), 0.05)
+    drag(explorer.get_by_label("Size of A"), 0.8)
+    moved = explorer.evaluate(STATE)
+    assert moved["theta"] != start["theta"]
+    assert moved["gradient"] <= 1e-12
+    assert abs(moved["risk"] - start["risk"]) <= 1e-14
+    assert said(explorer).startswith("On the lifted set: all 30 samples")
+    assert "2 zero, 4 positive" in said(explorer)
+    explorer.get_by_role("button", name="Push one sample over the edge").click()
+    broken = explorer.evaluate(STATE)
+    assert said(explorer).startswith("Off the lifted set: 1 of 30 samples")
+    assert "no critical point" in said(explorer)
+    assert broken["gradient"] >= 1e-3
+    compare_with_library(broken)
+    explorer.get_by_role("button", name="Back to the lifted set").click()
+    assert explorer.evaluate(STATE)["gradient"] <= 1e-12
+
+
+def test_the_explorer_is_moved_by_the_keyboard(explorer: Locator) -> None:
+    kink = explorer.get_by_label("Kink at x")
+    kink.focus()
+    before = float(kink.input_value())
+    for _ in range(3):
+        kink.press("ArrowRight")
+    assert float(kink.input_value()) == pytest.approx(before + 0.03)
+    assert kink.get_attribute("aria-valuetext") == "−2.47"
+    kink.press("End")
+    assert "30 of 30 samples" in said(explorer)
+    explorer.get_by_label("Add the spare neuron").press("Space")
+    assert len(explorer.evaluate(STATE)["theta"]) == 9
+
+
+def follow(explorer: Locator) -> dict[str, Any]:
+    explorer.get_by_role("button", name="Follow the descent").click()
+    explorer.page.wait_for_function("() => !document.querySelector('.interactive').state().running", timeout=120_000)
+    return explorer.evaluate(STATE)
+
+
+def test_the_spare_neuron_opens_a_way_down(explorer: Locator) -> None:
+    minimum = explorer.evaluate(STATE)
+    explorer.get_by_label("Add the spare neuron").check()
+    saddle = explorer.evaluate(STATE)
+    assert "a strict saddle" in said(explorer)
+    assert abs(saddle["risk"] - minimum["risk"]) <= 1e-14
+    assert saddle["gradient"] <= 1e-12
+    assert saddle["eigenvalues"][0] < -0.1
+    lower = follow(explorer)
+    assert lower["risk"] < 0.8 * saddle["risk"]
+    compare_with_library(lower)
+    # Looking back along the way: the risk only rises.
+    step, risks = explorer.get_by_label("Step of the descent"), [lower["risk"]]
+    for _ in range(60):
+        step.press("ArrowLeft")
+        risks.append(explorer.evaluate(STATE)["risk"])
+    assert risks == sorted(risks)
+
+
+def test_without_the_spare_neuron_descent_stays_at_the_minimum(explorer: Locator) -> None:
+    before = explorer.evaluate(STATE)
+    assert abs(follow(explorer)["risk"] - before["risk"]) <= 1e-6
+
+
+def test_a_finger_moves_a_slider_on_a_phone(opened: Callable[..., Page]) -> None:
+    page = opened("lifting", viewport=PHONE, has_touch=True)
+    explorer = page.locator("div.interactive")
+    kink = explorer.get_by_label("Kink at x")
+    kink.scroll_into_view_if_needed()
+    box = kink.bounding_box()
+    assert box is not None
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert abs(float(kink.input_value())) < 0.1
+    assert said(explorer).startswith("Off the lifted set: 15 of 30")
+    assert box["height"] >= 24  # WCAG 2.2, success criterion 2.5.8
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_plots_take_the_colours_of_the_theme(opened: Callable[..., Page], scheme: str) -> None:
+    page = opened("lifting", color_scheme=scheme)
+    page.wait_for_selector(f"html[data-theme={scheme}]")
+    canvas = page.locator(".interactive canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    # The brightest of the pixels that are drawn: the text is dark on light ground, and light on dark ground.
+    brightness = canvas.evaluate("""canvas => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const values = [];
+        for (let k = 0; k < data.length; k += 4) if (data[k + 3] === 255) values.push(data[k] + data[k + 1] + data[k + 2]);
+        return [Math.min(...values), Math.max(...values)];
+    }""")
+    assert brightness[0] < 200 if scheme == "light" else brightness[1] > 600
+
+
+NAMES = """root => [...root.querySelectorAll('input, select, button, [role=img]')]
+    .filter(one => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()))
+    .map(one => one.outerHTML)"""
+
+
+def test_every_control_and_plot_has_a_name(explorer: Locator) -> None:
+    assert explorer.evaluate(NAMES) == []
+    assert explorer.get_attribute("aria-label") == "Lifting explorer"
+    described = explorer.get_attribute("aria-describedby")
+    assert len(explorer.page.locator(f"#{described}").text_content() or "") > 100
+
+
+def test_without_scripts_the_text_alternative_is_shown(opened: Callable[..., Page]) -> None:
+    page = opened("lifting", java_script_enabled=False)
+    assert page.locator(".interactive").inner_text().startswith("Sliders move along the lifted set")
+    assert page.locator(".interactive input").count() == 0
+
+
+def test_only_pages_with_an_interactive_figure_load_its_scripts(site: Path) -> None:
+    pages = {path.stem: path.read_text("utf-8") for path in (site / "book").rglob("*.html")}
+    loading = {name for name, text in pages.items() if "uPlot" in text}
+    assert loading == {name for name, text in pages.items() if 'class="interactive"' in text}
+    assert "lifting" in loading
