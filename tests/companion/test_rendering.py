@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from companion.__main__ import main
 from companion.chapters import ProjectError
@@ -131,6 +133,29 @@ def test_what_only_looks_like_html_does_not_arrive_live(book: Path, name: str) -
     html = page(book, name)
     assert "&lt;script&gt;" in html
     assert not re.search(r"<script>\W* \$?5|<b>bold", html)
+
+
+def test_each_chapter_offers_a_notebook_to_run_and_the_executed_one(book: Path) -> None:
+    for name, depth in (("one", 1), ("deep/two", 2)):
+        html = page(book, name)
+        for kind in ("", ".executed"):
+            assert html.count(f'href="{"../" * depth}_sources/book/{name}{kind}.ipynb"') == 2, "menu and last box"
+    executed = nbformat.read(book / "_build/html/_sources/book/one.executed.ipynb", as_version=4)
+    assert "1000" in executed.cells[0].source
+    assert "> **Claim D1-one: Doubling & adding. Reproduced.**" in executed.cells[0].source
+    assert any(
+        "D1-one" in output.data["text/plain"] for cell in executed.cells[2:] for output in cell.get("outputs", [])
+    )
+
+
+def test_the_notebook_to_run_runs(book: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(book / "_build/html/_sources/book/deep/two.ipynb", as_version=4)
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    (said,) = (
+        out.data["text/plain"] for out in notebook.cells[-1].outputs if "D1-two" in out.data.get("text/plain", "")
+    )
+    assert said.startswith("D1-two: measured 2e-15")
 
 
 def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(
