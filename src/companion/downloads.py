@@ -20,6 +20,7 @@ from companion.claims import format_number
 from companion.execution import claims_of, executed_path, read_copy
 from companion.measuring import GLUE_PREFIX, MEASURED_MIME
 from companion.readable import Directive, Meaning, directives_in, quoted, readable
+from companion.repository import bootstrap
 
 MISSING = "(not computed)"
 
@@ -47,25 +48,27 @@ class Downloads:
         root: directory of the project.
         numbers: label → number on the pages, as ``7.1``, for theorems, figures and exercises.
         run: a copy that was executed with a reader's parameters, to be shown in the place of its chapter's.
+        repository: the repository's address, if the build was given one: Colab is then provided for.
     """
 
     root: Path
     numbers: Mapping[str, str]
     run: Path | None = None
+    repository: str | None = None
 
     def to_run(self, chapter: Chapter) -> NotebookNode:
         """The chapter without outputs; its code is that of the book, byte for byte."""
-        notebook = copy.deepcopy(chapter.notebook)
-        kernel = notebook.metadata["kernelspec"]
-        notebook.metadata = NotebookNode(kernelspec=kernel, language_info={"name": "python"})
-        meaning = self._meaning(chapter)
-        notebook.cells = [new for cell in notebook.cells for new in self._cells(cell, meaning)]
-        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(self._note(chapter), id="about-this-notebook"))
+        notebook = self._readable(chapter)
+        if self.repository:
+            cell = nbformat.v4.new_code_cell(
+                bootstrap(self.repository), id="bootstrap", metadata={"tags": ["bootstrap"]}
+            )
+            notebook.cells.insert(2, cell)
         return notebook
 
     def executed(self, chapter: Chapter) -> NotebookNode:
         """The chapter with the outputs of its executed copy."""
-        notebook, done = self.to_run(chapter), self._copy(chapter)
+        notebook, done = self._readable(chapter), self._copy(chapter)
         outputs = {cell.id: cell for cell in done.cells if cell.cell_type == "code"} if done else {}
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell.id in outputs:
@@ -111,6 +114,15 @@ class Downloads:
                 authors = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
                 entries[key] = authors, entry.fields.get("year", ""), _address(entry.fields)
         return entries
+
+    def _readable(self, chapter: Chapter) -> NotebookNode:
+        notebook = copy.deepcopy(chapter.notebook)
+        kernel = notebook.metadata["kernelspec"]
+        notebook.metadata = NotebookNode(kernelspec=kernel, language_info={"name": "python"})
+        meaning = self._meaning(chapter)
+        notebook.cells = [new for cell in notebook.cells for new in self._cells(cell, meaning)]
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(self._note(chapter), id="about-this-notebook"))
+        return notebook
 
     def _meaning(self, chapter: Chapter) -> Meaning:
         return Meaning(

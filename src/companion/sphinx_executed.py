@@ -37,6 +37,7 @@ from companion.execution import claims_of, executed_path, read_copy, why_stale
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
 from companion.plain_yaml import write_yaml
+from companion.repository import colab_url
 from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
 
 REMEDY = "`make book` executes what is stale and renders again"
@@ -189,7 +190,22 @@ def offer_downloads(app: Sphinx, pagename: str, template: str, context: dict[str
         for path, text in zip(_downloads(pagename), texts, strict=True)
     ]
     (group,) = groups
+    for launch in context["header_buttons"] if app.config.companion_repository else []:
+        if launch.get("label") == "launch-buttons":
+            launch["buttons"].append(_colab_button(app, pagename))
     group["buttons"] = links + [button for button in group["buttons"] if button["label"] != "download-source-button"]
+
+
+def _colab_button(app: Sphinx, pagename: str) -> dict[str, str]:
+    """Colab opens the notebook to run, which brings what it needs; the theme's own button opens the bare source."""
+    name = Chapter(Path(app.srcdir), Path(f"{pagename}.ipynb")).name
+    return {
+        "type": "link",
+        "url": colab_url(app.config.companion_repository, name),
+        "text": "Colab",
+        "tooltip": "Launch on Colab",
+        "icon": "_static/images/logo_colab.png",
+    }
 
 
 def write_downloads(app: Sphinx, exception: Exception | None) -> None:
@@ -200,7 +216,7 @@ def write_downloads(app: Sphinx, exception: Exception | None) -> None:
     numbers = {label: ".".join(map(str, number)) for labels in counted for label, number in labels.items()}
     root = Path(app.srcdir)
     run = root / app.config.companion_run if app.config.companion_run else None
-    downloads = Downloads(root, numbers, run)
+    downloads = Downloads(root, numbers, run, app.config.companion_repository)
     for docname in sorted(app.env.found_docs):
         path = Path(app.env.doc2path(docname)).relative_to(root)
         if path.suffix == ".ipynb":
@@ -389,6 +405,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("build-finished", write_downloads)
     app.add_config_value("companion_draft", False, "env", bool)
     app.add_config_value("companion_run", "", "env", str)
+    app.add_config_value("companion_repository", "", "html", str)
     app.add_directive("claim", ClaimBox)
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("chapter-claims", ChapterClaims)
