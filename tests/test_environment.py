@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from companion.repository import VARIABLE
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -58,14 +60,35 @@ def test_only_what_runs_nothing_of_the_repository_may_publish() -> None:
         for job, entry in content["jobs"].items()
         if "write" in {*content["permissions"].values(), *entry.get("permissions", {}).values()}
     }
-    assert writing == {("publish", "deploy")}
-    assert not any("run" in step for step in WORKFLOWS["publish"]["jobs"]["deploy"]["steps"])
+    assert writing == {("publish", "deploy"), ("publish", "notebooks")}
+    jobs = WORKFLOWS["publish"]["jobs"]
+    assert not any("run" in step for step in jobs["deploy"]["steps"])
+    # The other one pushes what it was handed: git alone, and no checkout of the repository.
+    commands = [line.split()[0] for step in jobs["notebooks"]["steps"] for line in step.get("run", "").splitlines()]
+    assert set(commands) == {"cd", "git"}
+    assert not any("checkout" in step.get("uses", "") for step in jobs["notebooks"]["steps"])
+
+
+def test_the_publishing_build_is_told_the_repository() -> None:
+    (build,) = (step for step in WORKFLOWS["publish"]["jobs"]["build"]["steps"] if step.get("run") == "make book")
+    assert build["env"] == {VARIABLE: "${{ github.server_url }}/${{ github.repository }}"}
+
+
+def test_binder_finds_what_it_installs() -> None:
+    """Binder installs environment.yml; the files that its lines name have to be there."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    named = [line.split()[1] for line in pip if line.startswith("--")]
+    assert named == ["constraints.txt", "."]
+    assert all((ROOT / name).exists() for name in named)
+    # Any of these would come before it, and Binder would look at nothing else.
+    assert not [name for name in ("binder", ".binder", "Dockerfile") if (ROOT / name).exists()]
 
 
 def test_what_is_published_has_passed_the_tests() -> None:
     jobs = WORKFLOWS["publish"]["jobs"]
     assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
-    assert (jobs["build"]["needs"], jobs["deploy"]["needs"]) == ("test", "build")
+    assert (jobs["build"]["needs"], jobs["deploy"]["needs"], jobs["notebooks"]["needs"]) == ("test", "build", "build")
     assert "workflow_call" in WORKFLOWS["test"][True]  # YAML 1.1 takes the key `on` for a boolean
 
 

@@ -27,6 +27,7 @@ from companion.notebooks import available_cores
 from companion.parameters import parse_parameters
 from companion.progress import Progress
 from companion.rendering import HTML, RenderingError, render, render_page
+from companion.repository import repository
 from companion.sweeps import draw_figure, read_sweep, results_path, table_of, write_table
 from companion.tables import claims_table, comparison_table, parameters_table, status_table
 
@@ -147,6 +148,7 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
 
 def build_command(root: Path, options: argparse.Namespace) -> int:
     """``build``: execute what is not fresh, then render the book unless the pages are up to date."""
+    repository()  # refused now, if it cannot be used, and not after all chapters have run
     chapters = choose_chapters(root, [])
     failed = _summary(root, _run(chapters, [{}] * len(chapters), options))
     if failed:

@@ -20,6 +20,7 @@ import yaml
 from companion.chapters import Chapter, ProjectError, find_chapters
 from companion.execution import executed_path, lock
 from companion.files import file_record, write_through
+from companion.repository import repository, with_links
 
 HTML = Path("_build/html")
 STAMP = Path("_build/rendered.json")
@@ -53,12 +54,21 @@ def render(root: Path) -> bool:
         if _is_rendered(root):
             return False
         digest = rendering_digest(root)
-        _run_jupyter_book(root, folder, "--all", "-W", "-n", "--keep-going")
+        _run_jupyter_book(root, folder, "--all", "-W", "-n", "--keep-going", *_links(root, folder))
         # First, or it would stand for pages that it does not describe if the swap were the last thing done.
         (root / STAMP).unlink(missing_ok=True)
         _swap(folder / "_build" / "html", root / HTML)
         write_through(root / STAMP, json.dumps({"inputs": digest}).encode())
     return True
+
+
+def _links(root: Path, folder: Path) -> list[str]:
+    """The option by which the pages get links to the repository, if its address is given."""
+    address = repository()
+    if address is None:
+        return []
+    write_through(folder / "_config.yml", yaml.safe_dump(with_links(_config(root), address)).encode())
+    return [f"--config={folder / '_config.yml'}"]
 
 
 def _is_rendered(root: Path) -> bool:
@@ -80,7 +90,14 @@ def _workshop(target: Path) -> Iterator[Path]:
 
 
 def rendering_digest(root: Path) -> str:
-    """SHA-256 over all that the pages are made of: book, settings, sources, benchmarks and executed copies."""
+    """SHA-256 over all that the pages are made of: book, settings, sources, benchmarks and executed copies.
+
+    The address of the repository belongs to it, if it is given.
+
+    Raises:
+        ProjectError: when the address cannot be used.
+    """
+    address = repository() or ""
     files = [
         path
         for folder in ("book", "src", "benchmarks/results")
@@ -92,7 +109,7 @@ def rendering_digest(root: Path) -> str:
     paths = {path.relative_to(root) for path in files if path.is_file()}
     # Tools leave caches here (Ruff's stands beside book/ruff.toml), and no page is made of them.
     shown = sorted(path for path in paths if not any(part.startswith((".", "__pycache__")) for part in path.parts))
-    return hashlib.sha256(file_record(root, shown)).hexdigest()
+    return hashlib.sha256(file_record(root, shown) + address.encode()).hexdigest()
 
 
 def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Path, str]:

@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import nbformat
 from docutils import nodes
@@ -31,11 +32,13 @@ from sphinx.util.typing import ExtensionMetadata
 
 from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
+from companion.downloads import Downloads
 from companion.execution import claims_of, executed_path, read_copy, why_stale
 from companion.interactive import KINDS
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
 from companion.plain_yaml import write_yaml
+from companion.repository import colab_url
 from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
 
 REMEDY = "`make book` executes what is stale and renders again"
@@ -69,7 +72,8 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     _open_with_result(notebook)
     if app.config.companion_run and executed is not None:
         _insert_given(notebook, executed)
-    notebook.cells.append(nbformat.v4.new_markdown_cell(rerun_box(chapter)))
+    box = f"{rerun_box(chapter)}\n{downloads_line(docname)}"
+    notebook.cells.append(nbformat.v4.new_markdown_cell(box))
     source[0] = nbformat.writes(notebook)
 
 
@@ -157,6 +161,76 @@ def _rerun_commands(chapter: Chapter) -> list[list[str]]:
         ["papermill", path, "rerun.ipynb", *there],
         ["jupyter", "lab", path],
     ]
+
+
+def downloads_line(docname: str) -> str:
+    """The links to a chapter's notebooks, which :func:`write_downloads` puts there."""
+    to_run, executed = (f"{'../' * docname.count('/')}{path}" for path in _downloads(docname))
+    return (
+        f'Download this chapter: <a href="{to_run}" download>the notebook to run</a> (no outputs), or '
+        f'<a href="{executed}" download>the executed notebook</a>.\n'
+    )
+
+
+def _downloads(docname: str) -> tuple[str, str]:
+    """Where the notebook to run and the executed one are, relative to the pages' folder."""
+    place = f"_sources/{quote(docname)}"
+    return f"{place}.ipynb", f"{place}.executed.ipynb"
+
+
+def offer_downloads(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Name both notebooks in the theme's menu of downloads (handler of ``html-page-context``)."""
+    groups = [button for button in context.get("header_buttons", []) if button.get("label") == "download-buttons"]
+    if not groups or not context.get("page_source_suffix", "").endswith(".ipynb"):
+        return
+    texts = ("Notebook to run", "Executed notebook")
+    links = [
+        {
+            "type": "link",
+            "url": f"{'../' * pagename.count('/')}{path}",
+            "text": text,
+            "tooltip": f"Download: {text.lower()}",
+            "icon": "fas fa-file",
+            "label": f"download-{text.split()[0].lower()}-button",
+        }
+        for path, text in zip(_downloads(pagename), texts, strict=True)
+    ]
+    (group,) = groups
+    for launch in context["header_buttons"] if app.config.companion_repository else []:
+        if launch.get("label") == "launch-buttons":
+            launch["buttons"].append(_colab_button(app, pagename))
+    group["buttons"] = links + [button for button in group["buttons"] if button["label"] != "download-source-button"]
+
+
+def _colab_button(app: Sphinx, pagename: str) -> dict[str, str]:
+    """Colab opens the notebook to run, which brings what it needs; the theme's own button opens the bare source."""
+    name = Chapter(Path(app.srcdir), Path(f"{pagename}.ipynb")).name
+    return {
+        "type": "link",
+        "url": colab_url(app.config.companion_repository, name),
+        "text": "Colab",
+        "tooltip": "Launch on Colab",
+        "icon": "_static/images/logo_colab.png",
+    }
+
+
+def write_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Put the notebooks that the pages offer in place of the copied sources (handler of ``build-finished``)."""
+    if exception is not None or app.builder.format != "html":
+        return
+    counted = [labels for kinds in app.env.toc_fignumbers.values() for labels in kinds.values()]
+    numbers = {label: ".".join(map(str, number)) for labels in counted for label, number in labels.items()}
+    root = Path(app.srcdir)
+    run = root / app.config.companion_run if app.config.companion_run else None
+    downloads = Downloads(root, numbers, run, app.config.companion_repository)
+    for docname in sorted(app.env.found_docs):
+        path = Path(app.env.doc2path(docname)).relative_to(root)
+        if path.suffix == ".ipynb":
+            chapter = Chapter(root, path)
+            for notebook, place in zip((downloads.to_run, downloads.executed), _downloads(docname), strict=True):
+                target = Path(app.outdir, unquote(place))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                nbformat.write(notebook(chapter), target)
 
 
 def fresh_project(env: BuildEnvironment) -> Path:
@@ -343,8 +417,11 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the handlers and the directives."""
     app.connect("source-read", show_executed)
     app.connect("html-page-context", load_scripts)
+    app.connect("html-page-context", offer_downloads, priority=502)  # behind the theme, which makes the menu
+    app.connect("build-finished", write_downloads)
     app.add_config_value("companion_draft", False, "env", bool)
     app.add_config_value("companion_run", "", "env", str)
+    app.add_config_value("companion_repository", "", "html", str)
     app.add_directive("claim", ClaimBox)
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("chapter-claims", ChapterClaims)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from companion.__main__ import main
-from companion.chapters import ProjectError
+from companion.chapters import Chapter, ProjectError
+from companion.downloads import Downloads
 from companion.rendering import STAMP, RenderingError, render, render_page, rendering_digest
+from companion.repository import VARIABLE
 
 CONFIG = """
 title: Tiny
@@ -51,7 +56,7 @@ BOX = {
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
-    """A book of two chapters, executed and rendered."""
+    """A book of two chapters, executed and rendered, without an address of a repository."""
     root: Path = tiny.project(
         tmp_path_factory.mktemp("book"),
         {
@@ -75,6 +80,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Pat
     (root / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.delenv(VARIABLE, raising=False)
         assert main(["build"]) == 0
     return root
 
@@ -131,6 +137,112 @@ def test_what_only_looks_like_html_does_not_arrive_live(book: Path, name: str) -
     html = page(book, name)
     assert "&lt;script&gt;" in html
     assert not re.search(r"<script>\W* \$?5|<b>bold", html)
+
+
+def test_each_chapter_offers_a_notebook_to_run_and_the_executed_one(book: Path) -> None:
+    for name, depth in (("one", 1), ("deep/two", 2)):
+        html = page(book, name)
+        for kind in ("", ".executed"):
+            assert html.count(f'href="{"../" * depth}_sources/book/{name}{kind}.ipynb"') == 2, "menu and last box"
+    executed = nbformat.read(book / "_build/html/_sources/book/one.executed.ipynb", as_version=4)
+    assert "1000" in executed.cells[0].source
+    assert "> **Claim D1-one: Doubling & adding. Reproduced.**" in executed.cells[0].source
+    assert any(
+        "D1-one" in output.data["text/plain"] for cell in executed.cells[2:] for output in cell.get("outputs", [])
+    )
+
+
+def test_the_notebook_to_run_runs(book: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(book / "_build/html/_sources/book/deep/two.ipynb", as_version=4)
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    (said,) = (
+        out.data["text/plain"] for out in notebook.cells[-1].outputs if "D1-two" in out.data.get("text/plain", "")
+    )
+    assert said.startswith("D1-two: measured 2e-15")
+
+
+def test_without_an_address_nothing_leads_to_a_repository(book: Path) -> None:
+    assert not re.search(r"github\.com|mybinder|colab", page(book, "one"))
+    notebook = nbformat.read(book / "_build/html/_sources/book/one.ipynb", as_version=4)
+    assert "bootstrap" not in [cell.id for cell in notebook.cells]
+
+
+def test_with_an_address_the_pages_lead_to_the_repository_to_binder_and_to_colab(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = shutil.copytree(book / "_build/html", book / "_build/without"), (book / STAMP).read_bytes()
+    try:
+        monkeypatch.setenv(VARIABLE, "https://github.com/owner/name.git/")
+        assert render(book), "another address, other pages"
+        html = page(book, "deep/two")
+        for address in (
+            "https://github.com/owner/name",
+            "https://github.com/owner/name/edit/main/book/deep/two.ipynb",
+            "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/book/deep/two.ipynb",
+            "https://colab.research.google.com/github/owner/name/blob/notebooks/deep/two.ipynb",
+        ):
+            assert f'href="{address}"' in html, address
+        assert "https://github.com/owner/name/issues/new" in html
+        assert "colab" not in page(book, "intro"), "a page without code opens nowhere"
+        notebook = nbformat.read(book / "_build/html/_sources/book/deep/two.ipynb", as_version=4)
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        assert "!git clone --quiet --depth 1 https://github.com/owner/name name\n" in first.source
+        assert not render(book)
+        monkeypatch.delenv(VARIABLE)
+        assert (
+            rendering_digest(book) == json.loads(kept[1])["inputs"] != json.loads((book / STAMP).read_bytes())["inputs"]
+        )
+    finally:
+        shutil.rmtree(book / "_build/html")
+        kept[0].rename(book / "_build/html")
+        (book / STAMP).write_bytes(kept[1])
+
+
+def test_on_colab_the_first_cell_brings_the_book(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git is told to find the address on this disk, and every package is there already: no network is asked."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "origin")]
+    (tmp_path / "origin/src").mkdir(parents=True)
+    (tmp_path / "origin/src/fetched.py").write_text("WHAT = 'the book'", encoding="utf-8")
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "one"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{tmp_path / 'origin'}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/owner/name")
+    cells = [
+        "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')",
+        Downloads(book, {}, repository="https://github.com/owner/name").to_run(Chapter(book, Path("book/one.ipynb"))),
+        "import fetched\nprint(fetched.WHAT)",
+    ]
+    cells[1] = next(cell.source for cell in cells[1].cells if cell.get("id") == "bootstrap")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    (tmp_path / "content").mkdir()
+    place = {"metadata": {"path": str(tmp_path / "content")}}
+    NotebookClient(notebook, kernel_name="python3", resources=place).execute()
+    assert notebook.cells[-1].outputs[0].text == "the book\n"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "github.com/owner/name",
+        "http://github.com/a/b",
+        "https://github.com/a",
+        "https://x.org/a/b",
+        "a b",
+        "https://github.com/a/b?c=<d>",
+    ],
+)
+def test_a_malformed_address_is_refused_in_a_sentence_before_anything_runs(
+    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.chdir(book)
+    monkeypatch.setenv(VARIABLE, address)
+    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    assert main(["build"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"companion: {VARIABLE} must be as https://github.com/OWNER/NAME, not {address!r}")
 
 
 def test_nothing_is_done_twice_and_the_last_line_says_where_the_book_is(

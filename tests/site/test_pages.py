@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from fontTools.ttLib import TTFont
 
+from companion.chapters import find_chapters
 from companion.claims import format_number
 from companion.ledger import ledger
 from companion.rendering import STAMP, rendering_digest
@@ -182,3 +184,15 @@ def test_every_chapter_says_how_to_rerun_it(site: Path, root: Path) -> None:
         html = (site / "book" / f"{chapter}.html").read_text(encoding="utf-8")
         assert "Rerun this chapter" in html
         assert f"{chapter}.ipynb" in html
+
+
+def test_every_chapter_offers_its_notebooks(site: Path, root: Path) -> None:
+    for chapter in find_chapters(root):
+        links = {attributes.get("href") for _, attributes in parsed(site / "book" / f"{chapter.name}.html").elements}
+        for kind in ("", ".executed"):
+            notebook = nbformat.read(site / f"_sources/book/{chapter.name}{kind}.ipynb", as_version=4)
+            nbformat.validate(notebook)
+            code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+            assert code == [cell.source for cell in chapter.code_cells]
+            assert any(cell.get("outputs") for cell in notebook.cells) == bool(kind)
+            assert f"../../_sources/book/{chapter.name}{kind}.ipynb" in links
