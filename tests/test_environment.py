@@ -13,7 +13,10 @@ from companion.repository import VARIABLE
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DECLARED = PROJECT["dependencies"] + EXTRAS["test"]
+DECLARED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["cluster"] + EXTRAS["test"]
+
+# A stamp, and the extras that the recipe below it installs.
+STAMP = r"^\.venv/(\S+):.*(?:\n\t.*)*?\n\t\$\(INSTALL\) '\.\[(.*)\]'$"
 
 
 def test_conda_users_get_the_same_dependencies() -> None:
@@ -24,8 +27,18 @@ def test_conda_users_get_the_same_dependencies() -> None:
     assert "--constraint constraints.txt" in pip
 
 
-def test_the_tests_have_what_the_other_extras_bring() -> None:
-    assert set().union(*EXTRAS.values()) == set(EXTRAS["test"])
+def test_the_library_needs_torch_numpy_and_scipy_alone() -> None:
+    assert [normal(re.split(r"[<>=]", entry)[0]) for entry in PROJECT["dependencies"]] == ["torch", "numpy", "scipy"]
+    assert len(set(DECLARED)) == len(DECLARED)
+
+
+def test_make_installs_the_extras_that_its_commands_need() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    installed = {stamp: set(extras.split(",")) for stamp, extras in re.findall(STAMP, makefile, re.MULTILINE)}
+    assert installed == {"installed-book": {"book"}, "installed-all": set(EXTRAS)}
+    needed = dict(re.findall(r"^(\w+): \.venv/(\S+)$", makefile, re.MULTILINE))
+    assert needed["book"] == "installed-book"
+    assert needed["test"] == needed["check"] == "installed-all"
 
 
 def test_every_dependency_is_pinned() -> None:

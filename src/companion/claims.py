@@ -20,8 +20,9 @@ MAX_DIGITS = 4300  # Python writes no longer integers
 
 VERDICTS = ("reproduced", "conditional", "not reproduced")
 RELATIONS = {"<=": "≤", ">=": "≥", "==": "="}
-# The statements that the book examines, by part: depth, beyond the papers, width, both together, certificates, reading.
-_LAST_ROWS = {"D": 10, "N": 8, "W": 8, "X": 1, "C": 5, "R": 1}
+# The statements that the book examines, by part: depth, beyond the papers, width, both together, certificates, reading,
+# and your own network.
+_LAST_ROWS = {"D": 10, "N": 8, "W": 8, "X": 1, "C": 5, "R": 1, "U": 1}
 ROWS = tuple(f"{part}{i}" for part, last in _LAST_ROWS.items() for i in range(part != "D", last + 1))
 
 

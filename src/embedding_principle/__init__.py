@@ -23,7 +23,7 @@ _NAMES = {
     "datasets": "Dataset digits iris one_dimensional wine",
     "depth.approximate": "approximate_lift",
     "depth.degeneracy": "lifted_inertia",
-    "depth.lifting": "Insertion lift violations",
+    "depth.lifting": "Insertion collapse lift violations",
     "depth.pruning": "accuracy agreement prune prune_by_least_squares",
     "depth.spare_neurons": "spare_neuron_lift",
     "linearity": "linear_fraction linear_neurons linearization_index neuron_indices",
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from embedding_principle.depth.approximate import approximate_lift as approximate_lift
     from embedding_principle.depth.degeneracy import lifted_inertia as lifted_inertia
     from embedding_principle.depth.lifting import Insertion as Insertion
+    from embedding_principle.depth.lifting import collapse as collapse
     from embedding_principle.depth.lifting import lift as lift
     from embedding_principle.depth.lifting import violations as violations
     from embedding_principle.depth.pruning import accuracy as accuracy

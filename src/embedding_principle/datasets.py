@@ -1,7 +1,8 @@
 """Training sets of the book: Iris, MNIST digits and targets on the line.
 
 Real data lie in the repository's ``data`` folder, small enough for git. ``data/checksums.txt`` holds their SHA-256
-digests, and every load compares the file with its digest, so that a result never rests on damaged data.
+digests, and every load compares the file with its digest, so that a result never rests on damaged data. An installed
+package brings the tables, Iris and wine; for the digits it asks for a clone's folder.
 Everything here is deterministic: two calls with equal arguments return equal tensors.
 """
 
@@ -20,6 +21,8 @@ from torch.nn.functional import one_hot
 from embedding_principle.arguments import checked
 
 FOLDER_VARIABLE = "EMBEDDING_PRINCIPLE_DATA"
+# Where setup.py puts the tables; an editable installation has no such folder.
+_INSTALLED = Path(__file__).with_name("data")
 DIGIT_SIDES = (28, 14, 7, 4)
 
 
@@ -291,15 +294,20 @@ def _read(name: str) -> bytes:
 
 
 def _remedy(name: str) -> str:
+    if _folder() == _INSTALLED:
+        return (
+            f"reinstall the package for a table; the digits are in a clone's data folder: set {FOLDER_VARIABLE} to it"
+        )
     return f"restore it by `git checkout -- data/{name}` or rebuild it by `python data/prepare.py`"
 
 
 def _folder() -> Path:
-    """Return the data folder: the environment's, else the one beside ``src`` of an editable install."""
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or Path(__file__).parents[2] / "data")
+    """Return the data folder: the environment's, else that of the installed package, else the clone's."""
+    clone = Path(__file__).parents[2] / "data"
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or (_INSTALLED if _INSTALLED.is_dir() else clone))
     if not folder.is_dir():
         raise DataError(
-            f"data folder {folder} does not exist: install the package with `pip install -e .` from a clone "
-            f"of the repository, or set {FOLDER_VARIABLE} to the clone's data folder"
+            f"data folder {folder} does not exist: install the package with `pip install .` from a clone of the "
+            f"repository, or set {FOLDER_VARIABLE} to the clone's data folder"
         )
     return folder

@@ -190,6 +190,8 @@ def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _activation(name: str, module: nn.Module) -> Activation:
     if type(module) is nn.LeakyReLU:
+        if module.negative_slope in (0.0, 1.0):
+            raise ValueError(f"module: {_place(name, module)} is not leaky; put nn.ReLU or nn.Identity there")
         return leaky_relu(module.negative_slope)
     for kind, settings, activation in _ACTIVATIONS:
         if type(module) is kind:

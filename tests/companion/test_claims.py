@@ -206,7 +206,7 @@ def test_scalars_of_numpy_and_torch_become_numbers() -> None:
 
 
 def test_the_rows_are_the_statements_that_the_book_examines() -> None:
-    parts = {part: [int(row[1:]) for row in ROWS if row[0] == part] for part in "DNWXCR"}
+    parts = {part: [int(row[1:]) for row in ROWS if row[0] == part] for part in "DNWXCRU"}
     assert parts == {
         "D": list(range(11)),
         "N": list(range(1, 9)),
@@ -214,6 +214,7 @@ def test_the_rows_are_the_statements_that_the_book_examines() -> None:
         "X": [1],
         "C": list(range(1, 6)),
         "R": [1],
+        "U": [1],
     }
     assert sum(map(len, parts.values())) == len(ROWS) == len(set(ROWS))
     assert [declare(id=f"{row}-word").row for row in ROWS] == list(ROWS)

@@ -164,7 +164,7 @@ def test_what_only_looks_like_html_is_text_or_a_formula(tiny: SimpleNamespace) -
 
 @pytest.mark.parametrize("name", ["", "one", "T1-one", "D11-one", "W0-one", "D1", "D1-One", "D1-one more", "D1-<b>"])
 def test_an_id_is_a_row_and_a_word(tiny: SimpleNamespace, name: str) -> None:
-    with pytest.raises(ValueError, match=r"the id must be a row \(D0 … R1\), a dash and a word in lower case"):
+    with pytest.raises(ValueError, match=r"the id must be a row \(D0 … U1\), a dash and a word in lower case"):
         declarations_in([tiny.box(name)])
 
 

@@ -312,7 +312,7 @@ def test_a_file_without_a_digest_is_refused(folder):
 
 def test_a_missing_folder_is_named_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("EMBEDDING_PRINCIPLE_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"nowhere does not exist: .*pip install -e.*EMBEDDING_PRINCIPLE_DATA"):
+    with pytest.raises(DataError, match=r"nowhere does not exist: .*pip install \..*EMBEDDING_PRINCIPLE_DATA"):
         iris()
 
 

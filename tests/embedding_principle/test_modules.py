@@ -122,6 +122,7 @@ def test_parameters_are_copies_without_gradients() -> None:
         (nn.Sequential(nn.Linear(1, 1), nn.GELU("tanh"), nn.Linear(1, 1)), "at '1' is not gelu, for which approximate"),
         (nn.Sequential(nn.Linear(1, 1), nn.Softplus(2.0), nn.Linear(1, 1)), "is not softplus, for which beta = 1.0"),
         (nn.Sequential(nn.Linear(1, 1), nn.ELU(0.5), nn.Linear(1, 1)), "is not elu, for which alpha = 1.0"),
+        (nn.Sequential(nn.Linear(1, 1), nn.LeakyReLU(0.0), nn.Linear(1, 1)), "at '1' is not leaky; put nn.ReLU"),
         (nn.Sequential(nn.Linear(1, 1), nn.Hardtanh(-2, 2), nn.Linear(1, 1)), "is not hard_tanh, for which min_val"),
         (nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5), nn.Linear(1, 1)), r"Dropout\(.*\) at '1' has no counterpart"),
         (nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), "module: it must end in a linear layer"),
@@ -159,3 +160,11 @@ def test_a_network_that_does_not_fit_the_module_is_refused() -> None:
     normalized.layers()[0].gamma.fill_(2.0)
     with pytest.raises(ValueError, match=r"like: BatchNorm1d\(.*\) at '1' has neither γ nor β"):
         to_module(normalized, like=plain)
+
+
+def test_running_statistics_and_their_names_are_those_of_the_module() -> None:
+    module = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)))
+    module(torch.randn(20, 3))
+    back = to_module(from_module(module), like=module)
+    assert list(back.state_dict()) == list(module.state_dict())
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in back.state_dict().items())
