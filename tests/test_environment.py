@@ -114,5 +114,22 @@ def test_actions_are_pinned_by_commit() -> None:
     assert [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
 
 
+def test_the_container_builds_the_book_on_a_fixed_base() -> None:
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
+    (base,) = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    version = re.fullmatch(r"python:(\d+)\.(\d+)\.\d+-slim-[a-z]+", base)
+    assert version, f"{base} may change by itself: name the whole version"
+    least = tuple(map(int, PROJECT["requires-python"].removeprefix(">=").split(".")))
+    assert (int(version[1]), int(version[2])) >= least
+    assert "RUN make book" in lines
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {".venv", "_build"} <= set(left_out), "results of this machine would count as the container's"
+
+
+def test_every_supported_system_is_tried() -> None:
+    systems = {job.get("runs-on") for content in WORKFLOWS.values() for job in content["jobs"].values()}
+    assert {"ubuntu-latest", "macos-latest"} <= systems
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

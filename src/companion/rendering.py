@@ -104,7 +104,7 @@ def rendering_digest(root: Path) -> str:
         for path in (root / folder).rglob("*")
         if path.is_file()
     ]
-    files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt")]
+    files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff")]
     files += [executed_path(chapter) for chapter in find_chapters(root)]
     paths = {path.relative_to(root) for path in files if path.is_file()}
     # Tools leave caches here (Ruff's stands beside book/ruff.toml), and no page is made of them.

@@ -11,6 +11,10 @@ from fontTools import subset
 # A twentieth of a point, where a pixel of a page is three quarters of one.
 TOLERANCE = 0.05
 ICON_RULE = re.compile(r'((?:\.fa-[\w-]+:+before,?)+)\{content:("[^"]*")\}')
+# A group of markers that look alike: matplotlib writes the look to each.
+MARKERS = re.compile(
+    r'<g((?: clip-path="[^"]*")?)>(\s*<use [^>]*? style="([^"]*)"/>(?:\s*<use [^>]*? style="\3"/>)*\s*)</g>'
+)
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -43,10 +47,11 @@ def slim_svg(svg: str) -> str:
 
     Example:
         >>> slim_svg('<path d="M 0 0 L 1.00001 0.00002 L 2 0 L 2 5 z" style="fill: none"/>')
-        '<path d="M0 0 2 0 2 5z" style="fill: none"/>'
+        '<path d="M0 0l2 0 0 5z" style="fill: none"/>'
     """
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' ([xy])="(-?\d+\.\d+)"', lambda found: f' {found[1]}="{_short(float(found[2]))}"', svg)
+    svg = MARKERS.sub(_hoist_style, svg)
     return re.sub(r' d="([^"]*)"', lambda found: f' d="{_slim_path(found[1])}"', svg)
 
 
@@ -58,8 +63,16 @@ def _slim_path(path: str) -> str:
 
 def _slim_line(part: str) -> str:
     points = np.array([float(number) for number in re.findall(r"-?\d[\d.eE-]*", part)]).reshape(-1, 2)
-    kept = points[_needed(points)]
-    return "M" + " ".join(_short(number) for number in kept.ravel()) + ("z" if "z" in part else "")
+    kept = np.round(points[_needed(points)], 2)
+    steps = " ".join(_short(number) for number in np.diff(kept, axis=0).ravel()).replace(" -", "-")
+    start = " ".join(_short(number) for number in kept[0])
+    return f"M{start}{f'l{steps}' if steps else ''}{'z' if 'z' in part else ''}"
+
+
+def _hoist_style(group: re.Match[str]) -> str:
+    """The markers inherit from their group what all of them had."""
+    markers = re.sub(r'\s*(<use [^>]*?) style="[^"]*"/>', r"\1/>", group[2])
+    return f'<g{group[1]} style="{group[3]}">{markers}</g>'
 
 
 def _needed(points: np.ndarray) -> np.ndarray:

@@ -280,7 +280,8 @@ class ClaimBox(SphinxDirective):
         yield _html(f'<div class="claim claim-{kind}" id="claim-{declared.id}" role="group" aria-label="{label}">')
         header = (("title", declared.title), ("id", declared.id), ("verdict", verdict))
         spans = " ".join(f'<span class="claim-{part}">{html.escape(text)}</span>' for part, text in header)
-        yield _html(f'<p class="claim-header">{spans}</p>')
+        link = f'<a class="headerlink" href="#claim-{declared.id}" aria-label="Link to claim {declared.id}">#</a>'
+        yield _html(f'<p class="claim-header">{spans}{link}</p>')
         yield from self._parsed(declared.statement, "claim-statement")
         yield _html('<dl class="claim-facts">')
         for name, text in _facts(declared, claim):

@@ -244,6 +244,41 @@ def test_formulas_that_scroll_are_reached_by_the_keyboard(browser: Browser, site
     page.context.close()
 
 
+def test_paper_shows_what_the_screen_folds(browser: Browser, site: Path) -> None:
+    page = visit(browser, site, "book/depth/lifting.html").page
+    proofs, solutions = page.locator("details.sd-dropdown .sd-card-body"), page.locator(".solution.dropdown section")
+    assert min(proofs.count(), solutions.count()) > 0
+    for folded in (proofs, solutions):
+        assert not any(part.is_visible() for part in folded.all())
+    page.emulate_media(media="print", reduced_motion="reduce")
+    for folded in (proofs, solutions):
+        assert min(part.evaluate("part => part.getBoundingClientRect().height") for part in folded.all()) > 20
+        assert all(part.is_visible() for part in folded.all())
+    page.context.close()
+
+
+def test_citations_can_be_copied(browser: Browser, site: Path) -> None:
+    page = visit(browser, site, "book/appendix/licence.html").page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    block = page.locator(".highlight-bibtex").last
+    block.hover()
+    block.get_by_role("button", name="Copy").click()
+    page.wait_for_selector("button.copybtn.success")
+    assert block.locator("pre").inner_text().startswith("@article{Bai2024,")
+    page.context.close()
+
+
+def test_the_address_of_a_claim_appears_by_keyboard(browser: Browser, site: Path) -> None:
+    page = visit(browser, site, "book/depth/lifting.html").page
+    link = page.get_by_role("link", name="Link to claim").first
+    assert link.evaluate("link => getComputedStyle(link).opacity") == "0"
+    link.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    page.wait_for_function("link => getComputedStyle(link).opacity === '1'", arg=link.element_handle(), timeout=5000)
+    page.context.close()
+
+
 def test_chapters_show_claims_and_result_on_the_first_screen(browser: Browser, site: Path, root: Path) -> None:
     for chapter in find_chapters(root):
         page = visit(browser, site, chapter.path.with_suffix(".html").as_posix()).page

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -113,9 +114,12 @@ def test_every_icon_has_its_sign(site: Path) -> None:
     fonts = (site / "_static/vendor/fontawesome/webfonts").glob("*.woff")
     signs = {sign for font in fonts for sign in TTFont(font).getBestCmap()}
     pages = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
-    named = {name for page in pages for name in re.findall(r'<(?:i|span) class="fa[^"]* (fa-[\w-]+)', page)}
+    classes = {
+        word for page in pages for found in re.findall(r'class="([^"]*\bfa-[^"]*)"', page) for word in found.split()
+    }
+    named = {name for name in classes if name.startswith("fa-")} - {"fa-solid", "fa-regular", "fa-brands", "fa-lg"}
     assert {"fa-magnifying-glass", "fa-bars", "fa-sun"} <= named
-    for name in named - {"fa-lg"}:
+    for name in named:
         (rule,) = re.findall(rf'\.{name}:+before[^{{}}]*\{{(content:"[^"]*")\}}', css)
         assert icon_signs(rule) <= signs, name
 
@@ -149,6 +153,35 @@ def test_headings_descend_one_level_at_a_time(path: Path) -> None:
 
 def test_the_page_names_its_language(path: Path) -> None:
     assert dict(parsed(path).elements)["html"]["lang"].startswith("en")
+
+
+def test_the_page_describes_itself(path: Path) -> None:
+    said = {tag.get("name") or tag.get("property"): tag.get("content", "") for tag in metas(path)}
+    assert len(said["description"]) >= 40
+    assert said["og:description"] == said["description"]
+    assert said["og:title"]
+    # Absolute addresses are the publisher's: `make book` is given none.
+    assert "og:url" not in said
+
+
+def metas(path: Path) -> list[dict[str, str]]:
+    return [attributes for tag, attributes in parsed(path).elements if tag == "meta"]
+
+
+def test_every_claim_shows_its_address(site: Path, root: Path) -> None:
+    for claim in ledger(root):
+        elements = parsed(site / "book" / f"{claim.chapter}.html").elements
+        links = [entry for tag, entry in elements if tag == "a" and entry.get("class") == "headerlink"]
+        assert [link["aria-label"] for link in links if link["href"] == f"#claim-{claim.id}"] == [
+            f"Link to claim {claim.id}"
+        ]
+
+
+def test_the_executed_book_can_be_downloaded(site: Path, root: Path) -> None:
+    elements = parsed(site / "book/appendix/licence.html").elements
+    (address,) = [entry["href"] for tag, entry in elements if tag == "a" and entry["href"].endswith(".zip")]
+    with zipfile.ZipFile(site / "book/appendix" / address) as archive:
+        assert {chapter.path.as_posix() for chapter in find_chapters(root)} < set(archive.namelist())
 
 
 def test_the_table_of_claims_shows_every_claim(site: Path, root: Path) -> None:
