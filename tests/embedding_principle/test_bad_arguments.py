@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 import embedding_principle
@@ -28,7 +27,6 @@ from embedding_principle import (
     linearity,
     modules,
     saturation,
-    slider,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
@@ -172,7 +170,6 @@ def good_calls() -> dict[str, Call]:
         ("linearity.linear_neurons", linearity.linear_neurons, {"point": deep_point, "inputs": X}),
         ("linearity.linear_fraction", linearity.linear_fraction, {"point": deep_point, "inputs": X}),
         ("saturation.saturated", saturation.saturated, {"risk": risk(), "theta": batch}),
-        ("slider.slider", slider.slider, {"figures": [Figure((1, 1))], "labels": ["one"], "alt": "a line"}),
         ("curvature.hessian.hessian", hessian.hessian, {"risk": risk(), "theta": batch}),
         ("curvature.hessian.hessian, deep", hessian.hessian, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta}),
         ("curvature.hessian.formal_hessian", hessian.formal_hessian, {"risk": risk(), "theta": batch}),

@@ -14,13 +14,8 @@ Interactive.Plateaus = class {
   }
 
   buildControls(parent) {
-    const unique = (name) => [...new Set(this.data.runs.map((run) => run[name]))].map((value) => [`${value}`, `${value}`]);
-    const select = (label, name) => Interactive.select(parent, label, unique(name), () => this.choose());
-    this.selects = {
-      target: select("Target", "target"),
-      depth: select("Hidden layers", "depth"),
-      scale: select("Initial scale", "scale"),
-    };
+    const select = (label) => Interactive.select(parent, label, [], () => this.choose());
+    this.selects = { target: select("Target"), depth: select("Hidden layers"), scale: select("Initial scale") };
     const range = { min: 0, max: 0, step: 1, value: 0 };
     this.step = Interactive.slider(parent, "Step:", range, (k) => `${this.run?.steps[k] ?? ""}`, () => this.show());
   }
@@ -65,8 +60,14 @@ Interactive.Plateaus = class {
     this.show();
   }
 
-  // Another run; the step stays as near as it can.
+  // Another run; the step stays as near as it can. Not every target was trained at every depth.
   choose() {
+    const offer = (name, runs) => {
+      const values = [...new Set(runs.map((run) => `${run[name]}`))];
+      Interactive.fill(this.selects[name], values.map((value) => [value, value]));
+      return runs.filter((run) => `${run[name]}` === this.selects[name].value);
+    };
+    ["target", "depth", "scale"].reduce((runs, name) => offer(name, runs), this.data.runs);
     const key = this.key();
     const step = this.run?.steps[this.record];
     this.run = this.data.runs.find((run) => Object.entries(key).every(([name, value]) => `${run[name]}` === value));
