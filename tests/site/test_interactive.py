@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from companion.chapters import Chapter
 from companion.execution import executed_path, read_copy
@@ -19,17 +19,8 @@ from embedding_principle.datasets import one_dimensional
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
-FLAGS = ["--no-sandbox", "--disable-gpu"]
 PHONE = {"width": 390, "height": 844}
 STATE = "root => root.state()"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -269,13 +260,13 @@ def test_the_race_gives_the_ratios_of_the_chapter(race: Locator, root: Path) -> 
 def test_goal_and_rates_of_the_race_are_chosen_by_mouse_and_keyboard(race: Locator) -> None:
     race.get_by_label("Data and activation").select_option("tt6, relu")
     tight = race.evaluate(STATE)
-    goal = race.get_by_label("Goal: share of the constant's risk")
+    goal = race.get_by_label("Goal, of the constant's risk")
     goal.focus()
     goal.press("ArrowUp")
     loose = race.evaluate(STATE)
     assert loose["goal"] > tight["goal"]
     assert all(a <= b for a, b in zip(loose["medians"], tight["medians"]))
-    plain = race.get_by_label("Learning rate, plain")
+    plain = race.get_by_label("Rate, plain")
     drag(plain, 0.6)
     assert race.evaluate(STATE)["rates"][0] > loose["rates"][0]
     assert race.evaluate(STATE)["rates"][1] == loose["rates"][1]

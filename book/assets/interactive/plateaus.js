@@ -31,9 +31,9 @@ Interactive.Plateaus = class {
   buildPanels(parent) {
     const { plot, line, dots, ticks } = Interactive;
     const most = Math.max(...this.data.runs.map((run) => run.risk.length));
-    const several = Array.from({ length: most }, () => line("deep", { width: 1, alpha: 0.35 }));
+    const several = Array.from({ length: most }, (_, k) => line("deep", k ? { width: 1, alpha: 0.35 } : {}));
     this.curves = plot(parent, {
-      title: "Risk of all networks (orange), of the width-1 function (blue), the first network at this step (dot)",
+      title: "Risk of all networks (orange, the first one bold), of the width-1 function (blue); dot: this step",
       say: "The risk of all networks against the step, and the risk of the width-1 function",
       axes: ["step", "risk"],
       scales: { x: { time: false, distr: 3 }, y: { distr: 3, range: [8e-3, 5] } },
