@@ -1,8 +1,8 @@
 """Figures that a reader can touch: a chapter's cell computes the numbers, scripts of the book draw them in the page.
 
-The numbers lie as JSON in the cell's output, hence in the sealed executed copy, and become stale with it. The scripts are
-``book/assets/interactive``; :mod:`companion.sphinx_executed` loads them on the pages that hold such a figure. Without
-scripts the text alternative is what stands there.
+The numbers lie as JSON in the cell's output, hence in the sealed executed copy, and become stale with it. The scripts
+are ``book/assets/interactive``; :mod:`companion.sphinx_executed` loads them on the pages that hold such a figure.
+Without scripts the text alternative is what stands there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Interactive:
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: say what the figure shows, for readers who do not see it")
         if len(self.json) > LARGEST:
-            raise ValueError(f"data: {len(self.json)} bytes of JSON, more than {LARGEST}; thin them or keep fewer digits")
+            raise ValueError(
+                f"data: {len(self.json)} bytes of JSON, more than {LARGEST}; thin them or keep fewer digits"
+            )
 
     @cached_property
     def json(self) -> str:
@@ -65,7 +67,8 @@ class Interactive:
         numbers = self.json.replace("<", "\\u003c")
         return (
             f'<div class="interactive" data-kind="{self.kind}" role="group" aria-label="{html.escape(self.title)}">'
-            f'<p class="interactive-alternative">{html.escape(self.alt)}</p><script type="application/json">{numbers}</script></div>'
+            f'<p class="interactive-alternative">{html.escape(self.alt)}</p>'
+            f'<script type="application/json">{numbers}</script></div>'
         )
 
 

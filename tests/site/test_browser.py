@@ -9,20 +9,11 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route
 
 from companion.chapters import find_chapters
 
 ORIGIN = "http://book.invalid"  # .invalid is reserved (RFC 2606): the name leads nowhere, only to the files below
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 AA = 4.5  # WCAG 2.2, success criterion 1.4.3: contrast of text that is not large
 
@@ -126,15 +117,6 @@ class Visit:
     page: Page
     faults: list[str] = field(default_factory=list)
     served: dict[Path, int] = field(default_factory=dict)  # bytes of each file that the page loaded
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One browser for the module: its event loop must not outlive it, other tests start loops of their own."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def visit(browser: Browser, site: Path, name: str) -> Visit:

@@ -1,30 +1,26 @@
 """The interactive figures in headless Chromium, by dragging, typing and choosing, against the library's own numbers."""
 
+import ast
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
+from companion.chapters import Chapter
+from companion.execution import executed_path, read_copy
+from companion.measuring import GLUE_PREFIX
 from embedding_principle.activations import relu, tanh
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.datasets import one_dimensional
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
-FLAGS = ["--no-sandbox", "--disable-gpu"]
 PHONE = {"width": 390, "height": 844}
 STATE = "root => root.state()"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -47,9 +43,23 @@ def opened(browser: Browser, site: Path) -> Iterator[Callable[..., Page]]:
         context.close()
 
 
+def figure(page: Page, kind: str) -> Locator:
+    return page.locator(f"div.interactive[data-kind={kind}]")
+
+
 @pytest.fixture
 def explorer(opened: Callable[..., Page]) -> Locator:
-    return opened("lifting").locator("div.interactive[data-kind=explorer]")
+    return figure(opened("lifting"), "explorer")
+
+
+@pytest.fixture
+def plateaus(opened: Callable[..., Page]) -> Locator:
+    return figure(opened("training"), "plateaus")
+
+
+@pytest.fixture
+def race(opened: Callable[..., Page]) -> Locator:
+    return figure(opened("batch_normalization"), "race")
 
 
 def said(root: Locator) -> str:
@@ -166,6 +176,106 @@ def test_without_the_spare_neuron_descent_stays_at_the_minimum(explorer: Locator
     assert abs(follow(explorer)["risk"] - before["risk"]) <= 1e-6
 
 
+def data_of(root: Locator) -> Any:
+    return json.loads(root.locator("script").text_content() or "")
+
+
+def choose(plateaus: Locator, run: dict[str, Any]) -> None:
+    for label, name in (("Target", "target"), ("Hidden layers", "depth"), ("Initial scale", "scale")):
+        plateaus.get_by_label(label).select_option(str(run[name]))
+
+
+def test_every_choice_of_a_plateau_shows_its_own_run(plateaus: Locator) -> None:
+    data = data_of(plateaus)
+    for run in data["runs"]:
+        choose(plateaus, run)
+        shown = plateaus.evaluate(STATE)
+        assert [shown[name] for name in ("target", "depth", "scale")] == [
+            str(run[name]) for name in ("target", "depth", "scale")
+        ]
+        assert shown["risk"] == run["risk"][0][run["steps"].index(shown["step"])]
+        assert f"{run['encounters']} of {len(run['risk'])} networks" in said(plateaus)
+    assert len({run["target"] for run in data["runs"]}) >= 3
+    assert {run["depth"] for run in data["runs"]} == {1, 2, 3, 4}
+
+
+def test_at_an_encounter_risk_and_function_are_those_of_the_shallow_network(plateaus: Locator) -> None:
+    data, encounters = data_of(plateaus), 0
+    for run in data["runs"]:
+        target, record = data["targets"][run["target"]], run["encounter"]
+        if run["encounters"] < len(run["risk"]):
+            continue
+        encounters += 1
+        f, g, y = (torch.tensor(values) for values in (run["outputs"][record], target["width_one"], target["y"]))
+        # The chapter's bounds are 0.01 and 0.02; the page has three digits, and one record of three or so.
+        assert (f - g).norm() / (y - y.mean()).norm() <= 0.02
+        assert abs(run["risk"][0][record] / target["risk"] - 1) <= 0.03
+    assert encounters >= 3
+
+
+def test_the_step_follows_keys_drags_and_the_pointer(plateaus: Locator) -> None:
+    step = plateaus.get_by_label("Step:")
+    drag(step, 0.9)
+    late = plateaus.evaluate(STATE)["step"]
+    step.press("ArrowLeft")
+    assert plateaus.evaluate(STATE)["step"] < late
+    step.press("Home")
+    assert plateaus.evaluate(STATE)["step"] == 1
+    assert "Step 1:" in said(plateaus)
+    over = plateaus.locator(".u-over").first
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    assert box is not None
+    seen = []
+    for share in (0.3, 0.6, 0.9):
+        plateaus.page.mouse.move(box["x"] + share * box["width"], box["y"] + 20)
+        seen.append(plateaus.evaluate(STATE)["step"])
+    assert 1 < seen[0] < seen[1] < seen[2]
+
+
+def glued(root: Path, chapter: str) -> dict[str, Any]:
+    """What the chapter's executed copy says in its prose, by name."""
+    copy = read_copy(executed_path(Chapter(root, Path("book", "depth", f"{chapter}.ipynb"))))
+    assert copy is not None
+    outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
+    named = [output for output in outputs if "scrapbook" in output.get("metadata", {})]
+    texts = {output.metadata.scrapbook.name: output.data[f"{GLUE_PREFIX}text/plain"] for output in named}
+    return {name: ast.literal_eval(text) for name, text in texts.items()}
+
+
+def test_the_race_gives_the_ratios_of_the_chapter(race: Locator, root: Path) -> None:
+    values, choice = glued(root, "batch_normalization"), race.get_by_label("Data and activation")
+    for name in ("tt6", "Iris"):
+        choice.select_option(f"{name}, tanh")
+        race.get_by_role("button", name="One small rate for both").click()
+        state = race.evaluate(STATE)
+        assert state["rates"][0] == state["rates"][1]
+        assert state["ratio"] == pytest.approx(values[f"ratio-{name}-tanh"], rel=1e-12)
+        race.get_by_role("button", name="Each at its best rate").click()
+        best = race.evaluate(STATE)
+        assert best["medians"][0] / best["medians"][1] == pytest.approx(values[f"best-{name}"], rel=1e-12)
+        assert best["rates"] != state["rates"]
+
+
+def test_goal_and_rates_of_the_race_are_chosen_by_mouse_and_keyboard(race: Locator) -> None:
+    race.get_by_label("Data and activation").select_option("tt6, relu")
+    tight = race.evaluate(STATE)
+    goal = race.get_by_label("Goal, of the constant's risk")
+    goal.focus()
+    goal.press("ArrowUp")
+    loose = race.evaluate(STATE)
+    assert loose["goal"] > tight["goal"]
+    assert all(a <= b for a, b in zip(loose["medians"], tight["medians"]))
+    plain = race.get_by_label("Rate, plain")
+    drag(plain, 0.6)
+    assert race.evaluate(STATE)["rates"][0] > loose["rates"][0]
+    assert race.evaluate(STATE)["rates"][1] == loose["rates"][1]
+    before = race.evaluate(STATE)["rates"][0]
+    plain.press("ArrowLeft")
+    assert race.evaluate(STATE)["rates"][0] < before
+    assert f"at rate {race.evaluate(STATE)['rates'][0]:g}" in said(race)
+
+
 def test_a_finger_moves_a_slider_on_a_phone(opened: Callable[..., Page]) -> None:
     page = opened("lifting", viewport=PHONE, has_touch=True)
     explorer = page.locator("div.interactive")
@@ -179,6 +289,9 @@ def test_a_finger_moves_a_slider_on_a_phone(opened: Callable[..., Page]) -> None
     assert box["height"] >= 24  # WCAG 2.2, success criterion 2.5.8
 
 
+CHAPTERS = [("lifting", "explorer"), ("training", "plateaus"), ("batch_normalization", "race")]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_plots_take_the_colours_of_the_theme(opened: Callable[..., Page], scheme: str) -> None:
     page = opened("lifting", color_scheme=scheme)
@@ -190,7 +303,8 @@ def test_plots_take_the_colours_of_the_theme(opened: Callable[..., Page], scheme
     brightness = canvas.evaluate("""canvas => {
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         const values = [];
-        for (let k = 0; k < data.length; k += 4) if (data[k + 3] === 255) values.push(data[k] + data[k + 1] + data[k + 2]);
+        for (let k = 0; k < data.length; k += 4)
+            if (data[k + 3] === 255) values.push(data[k] + data[k + 1] + data[k + 2]);
         return [Math.min(...values), Math.max(...values)];
     }""")
     assert brightness[0] < 200 if scheme == "light" else brightness[1] > 600
@@ -201,11 +315,31 @@ NAMES = """root => [...root.querySelectorAll('input, select, button, [role=img]'
     .map(one => one.outerHTML)"""
 
 
-def test_every_control_and_plot_has_a_name(explorer: Locator) -> None:
-    assert explorer.evaluate(NAMES) == []
-    assert explorer.get_attribute("aria-label") == "Lifting explorer"
-    described = explorer.get_attribute("aria-describedby")
-    assert len(explorer.page.locator(f"#{described}").text_content() or "") > 100
+@pytest.mark.parametrize(("chapter", "kind"), CHAPTERS)
+def test_every_control_and_plot_has_a_name(opened: Callable[..., Page], chapter: str, kind: str) -> None:
+    root = figure(opened(chapter), kind)
+    assert root.locator("canvas").count() >= 2
+    assert root.evaluate(NAMES) == []
+    assert root.get_attribute("aria-label")
+    described = root.get_attribute("aria-describedby")
+    assert len(root.page.locator(f"#{described}").text_content() or "") > 100
+    assert root.get_by_role("status").count() == 1
+
+
+@pytest.mark.parametrize(("chapter", "kind"), CHAPTERS)
+def test_no_request_leaves_the_page_and_nothing_is_too_wide(
+    opened: Callable[..., Page], chapter: str, kind: str
+) -> None:
+    page = opened(chapter, viewport=PHONE)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.reload(wait_until="networkidle")
+    root = figure(page, kind)
+    assert root.evaluate("root => root.scrollWidth <= root.clientWidth")
+    for select in root.locator("select").all():
+        select.select_option(index=select.locator("option").count() - 1)
+    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+    assert len(data_of(root)) > 0
 
 
 def test_without_scripts_the_text_alternative_is_shown(opened: Callable[..., Page]) -> None:
@@ -218,4 +352,4 @@ def test_only_pages_with_an_interactive_figure_load_its_scripts(site: Path) -> N
     pages = {path.stem: path.read_text("utf-8") for path in (site / "book").rglob("*.html")}
     loading = {name for name, text in pages.items() if "uPlot" in text}
     assert loading == {name for name, text in pages.items() if 'class="interactive"' in text}
-    assert "lifting" in loading
+    assert loading == {chapter for chapter, _ in CHAPTERS}

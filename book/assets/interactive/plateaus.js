@@ -14,13 +14,8 @@ Interactive.Plateaus = class {
   }
 
   buildControls(parent) {
-    const unique = (name) => [...new Set(this.data.runs.map((run) => run[name]))].map((value) => [`${value}`, `${value}`]);
-    const select = (label, name) => Interactive.select(parent, label, unique(name), () => this.choose());
-    this.selects = {
-      target: select("Target", "target"),
-      depth: select("Hidden layers", "depth"),
-      scale: select("Initial scale", "scale"),
-    };
+    const select = (label) => Interactive.select(parent, label, [], () => this.choose());
+    this.selects = { target: select("Target"), depth: select("Hidden layers"), scale: select("Initial scale") };
     const range = { min: 0, max: 0, step: 1, value: 0 };
     this.step = Interactive.slider(parent, "Step:", range, (k) => `${this.run?.steps[k] ?? ""}`, () => this.show());
   }
@@ -36,9 +31,9 @@ Interactive.Plateaus = class {
   buildPanels(parent) {
     const { plot, line, dots, ticks } = Interactive;
     const most = Math.max(...this.data.runs.map((run) => run.risk.length));
-    const several = Array.from({ length: most }, () => line("deep", { width: 1, alpha: 0.35 }));
+    const several = Array.from({ length: most }, (_, k) => line("deep", k ? { width: 1, alpha: 0.35 } : {}));
     this.curves = plot(parent, {
-      title: "Risk of all networks (orange), of the width-1 function (blue), the first network at this step (dot)",
+      title: "Risk of all networks (orange, the first one bold), of the width-1 function (blue); dot: this step",
       say: "The risk of all networks against the step, and the risk of the width-1 function",
       axes: ["step", "risk"],
       scales: { x: { time: false, distr: 3 }, y: { distr: 3, range: [8e-3, 5] } },
@@ -65,8 +60,14 @@ Interactive.Plateaus = class {
     this.show();
   }
 
-  // Another run; the step stays as near as it can.
+  // Another run; the step stays as near as it can. Not every target was trained at every depth.
   choose() {
+    const offer = (name, runs) => {
+      const values = [...new Set(runs.map((run) => `${run[name]}`))];
+      Interactive.fill(this.selects[name], values.map((value) => [value, value]));
+      return runs.filter((run) => `${run[name]}` === this.selects[name].value);
+    };
+    ["target", "depth", "scale"].reduce((runs, name) => offer(name, runs), this.data.runs);
     const key = this.key();
     const step = this.run?.steps[this.record];
     this.run = this.data.runs.find((run) => Object.entries(key).every(([name, value]) => `${run[name]}` === value));

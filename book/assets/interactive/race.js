@@ -29,11 +29,11 @@ Interactive.Race = class {
   buildControls(parent) {
     const { select, slider, button } = Interactive;
     this.select = select(parent, "Data and activation", Object.keys(this.data.cases).map((name) => [name, name]), () => this.change());
-    this.goal = select(parent, "Goal: share of the constant's risk", [], () => this.show());
+    this.goal = select(parent, "Goal, of the constant's risk", [], () => this.show());
     const range = { min: 0, max: 0, step: 1, value: 0 };
     const say = (arm) => (k) => `${this.runs?.[arm][k]?.rate ?? ""}`;
     const rate = (arm, label) => slider(parent, label, range, say(arm), () => this.show());
-    this.rates = { plain: rate("plain", "Learning rate, plain:"), BN: rate("BN", "Learning rate, normalized:") };
+    this.rates = { plain: rate("plain", "Rate, plain:"), BN: rate("BN", "Rate, normalized:") };
     const row = Interactive.element("div", { class: "interactive-buttons" });
     parent.append(row);
     button(row, "One small rate for both", () => this.setRates((arm) => this.small(arm)));
@@ -43,13 +43,14 @@ Interactive.Race = class {
   buildPanels(parent) {
     const { plot, line, dots, ticks, colour } = Interactive;
     const [steps, rates] = [ticks([1, 10, 100, 1000]), ticks([1e-3, 1e-2, 0.1, 1])];
-    const band = (name) => [line(name), line(name, { width: 0 }), line(name, { width: 0 })];
+    const dashed = { shallow: {}, deep: { dash: [6, 4] } };
+    const band = (name) => [line(name, dashed[name]), line(name, { width: 0 }), line(name, { width: 0 })];
     this.curves = plot(parent, {
-      title: "Risk over that of the constant: plain (blue), normalized (orange); the line is the goal",
+      title: "Risk over that of the constant: plain (blue), normalized (orange, dashed); the thin line is the goal",
       say: "The risk of both arms against the step, and the goal",
       axes: ["step", "risk"],
       scales: { x: { time: false, distr: 3 }, y: { distr: 3, range: [0.01, 3] } },
-      series: [...band("shallow"), ...band("deep"), line("muted", { width: 1 })],
+      series: [...band("shallow"), ...band("deep"), line("text", { width: 1 })],
       bands: [[2, 3, "shallow-faint"], [5, 6, "deep-faint"]].map(([low, high, name]) => ({
         series: [high, low],
         fill: colour(name),
@@ -63,7 +64,7 @@ Interactive.Race = class {
       axes: ["learning rate", "steps"],
       scales: { x: { time: false, distr: 3, range: [5e-4, 1.5] }, y: { distr: 3, range: [1, 4000] } },
       series: ["shallow", "deep"].flatMap((name) => [
-        line(name, { points: { show: true, size: 5, fill: colour(name) } }),
+        line(name, { ...dashed[name], points: { show: true, size: 5, fill: colour(name) } }),
         dots(name, 12),
       ]),
       ticks: { x: rates, y: steps },
