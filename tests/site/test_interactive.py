@@ -350,6 +350,6 @@ def test_without_scripts_the_text_alternative_is_shown(opened: Callable[..., Pag
 
 def test_only_pages_with_an_interactive_figure_load_its_scripts(site: Path) -> None:
     pages = {path.stem: path.read_text("utf-8") for path in (site / "book").rglob("*.html")}
-    loading = {name for name, text in pages.items() if "uPlot" in text}
+    loading = {name for name, text in pages.items() if "uPlot.iife.min.js" in text}
     assert loading == {name for name, text in pages.items() if 'class="interactive"' in text}
     assert loading == {chapter for chapter, _ in CHAPTERS}
