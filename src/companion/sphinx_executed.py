@@ -143,7 +143,7 @@ def rerun_box(chapter: Chapter) -> str:
         (code_span(p.name), code_span(p.code), code_span(str(p.range)) if p.range else "", plain(p.help))
         for p in chapter.parameter_cell.values()
     ]
-    table = list_table(("Parameter", "Value in the book", "Range", "Meaning"), rows, "parameters-table")
+    table = list_table(("Parameter", "Book", "Range", "Meaning"), rows, "parameters-table")
     return f"````{{admonition}} Rerun this chapter\n:class: rerun\n\n{code}\n\n{table}\n````\n"
 
 

@@ -378,7 +378,7 @@ def test_whatever_goes_wrong_with_one_chapter_stays_there(
             return super().execute(chapter, parameters, output)
 
     monkeypatch.chdir(tiny.project(tmp_path, {"bad": {"code": ["1"] * 2}, "good": {"code": ["1"]}}))
-    monkeypatch.setattr("companion.execution.LocalKernels", lambda capacity: Failing())
+    monkeypatch.setattr("companion.execution.LocalKernels", lambda capacity, on_cell: Failing())
     assert main(["run"]) == 1
     said = capsys.readouterr()
     assert "2 of 2 chapters executed, 1 failed" in said.out
@@ -636,14 +636,14 @@ def test_values_are_read_as_the_type_of_the_default(single: Path, name: str, tex
         (["run", "-p", "name=a #b"], "what follows the value (#b) would be lost; put a text in quotes"),
         (["run", "-p", "name="], "there is no value; write null, or '' for an empty text"),
         (["run", "-p", "k=1", "-p", "k=2"], "-p k is given twice: '1' and '2'; keep one"),
-        (["run", "-p", "=3"], "-p takes NAME=VALUE, not '=3'"),
+        (["run", "-p", "=3"], "-p takes NAME=VALUE or NAME VALUE, not '=3'"),
         (["run", "-p", "name=\udcff"], "it holds the character U+DCFF, which YAML does not allow"),
         (
             ["run", "-p", "name=3"],
             "parameter name takes a value of type str like its default 'a', not 3; put a text in quo",
         ),
         (["run", "-p", "k=[1"], "parameter k: cannot read '[1'"),
-        (["run", "-p", "k"], "-p takes NAME=VALUE, not 'k'"),
+        (["run", "-p", "k"], "-p takes NAME=VALUE or NAME VALUE, not 'k'"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused_before_anything_runs(
