@@ -398,18 +398,19 @@ def critical_inertia(risk: Risk, theta: Tensor, *, ridge: float = 0.0, tolerance
     state = _Search(risk, ridge, theta[None], descend=False)
     found = _outcome(state, tolerance, math.inf, state.norm)
     if not found.converged:
-        raise NotCriticalError(_why_not_critical(found, tolerance))
+        raise NotCriticalError(_why_not_critical(found, ridge, tolerance))
     return inertia(matrix, error=float(found.gradient_norm))
 
 
-def _why_not_critical(found: CriticalPoints, tolerance: float) -> str:
+def _why_not_critical(found: CriticalPoints, ridge: float, tolerance: float) -> str:
     size = float(found.gradient_norm)
     if found.status == (NOT_FINITE,):
         return "theta: the risk or a derivative overflows there; scale the data, or give a smaller θ"
     if size > tolerance:
+        penalty = f"ridge={ridge:g}, " if ridge else ""
         return (
             f"theta: no critical point, the gradient norm is {size:.1e}, above the tolerance {tolerance:g}; "
-            "polish it with search(risk, theta[None], descend=False)"
+            f"polish it with search(risk, theta[None], {penalty}descend=False)"
         )
     return (
         f"theta: the gradient norm is {size:.1e}, but the Newton step that remains has length "

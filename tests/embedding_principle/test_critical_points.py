@@ -290,7 +290,7 @@ def test_a_search_that_drifts_suggests_a_ridge_and_says_what_lifting_loses() -> 
         critical_inertia(risk, theta)
     generator = torch.Generator().manual_seed(0)
     lifted = lift(risk.at(theta), risk.inputs, [Insertion(1, 2, relu)], generator=generator)
-    with pytest.raises(NotCriticalError):
+    with pytest.raises(NotCriticalError, match=r"search\(risk, theta\[None\], ridge=0.001, descend=False\)"):
         critical_inertia(risk.on(lifted.network), lifted.theta, ridge=1e-3)
 
 
