@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 SHALLOW, DEEP, CONTROL, ACCENT = "#0072B2", "#D55E00", "#767676", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
 CYCLE = (SHALLOW, DEEP, ACCENT, PURPLE, ORANGE, SKY, CONTROL)
+# In the order of CYCLE: what a colour says, a shape says too.
+MARKERS = ("o", "s", "X", "D", "^", "v", "P")
 
 
 def use_style() -> None:

@@ -19,7 +19,7 @@ GLOSSARY = "book/appendix/glossary"
 
 
 def first_sentence(text: str) -> str:
-    """The text up to the first full stop, question or exclamation mark that is followed by a capital letter.
+    r"""The text up to the first full stop, question or exclamation mark that is followed by a capital letter.
 
     Args:
         text: a paragraph; all of it is its first sentence if nothing follows.
@@ -28,7 +28,7 @@ def first_sentence(text: str) -> str:
         The sentence in one line.
 
     Example:
-        >>> first_sentence("A factor of 1.5, e.g. of\\nsteps. It has no unit.")
+        >>> first_sentence("A factor of 1.5, e.g. of\nsteps. It has no unit.")
         'A factor of 1.5, e.g. of steps.'
     """
     line = " ".join(text.split())
