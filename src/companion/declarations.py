@@ -37,7 +37,7 @@ from companion.plain_yaml import read_number
 OPTIONS = ("title", "bound", "control", "factor", "source", "verdict", "conditions")
 _REQUIRED = OPTIONS[:5]
 _TEXTS = ("title", "control", "source", "conditions", "statement")
-ROLES = frozenset({"cite:p", "cite:t", "code", "doc", "eq", "glue:text", "math", "numref", "prf:ref", "ref"})
+ROLES = frozenset({"cite:p", "cite:t", "code", "doc", "eq", "glue:text", "math", "numref", "prf:ref", "ref", "term"})
 SCHEMES = ("https:", "http:", "mailto:")
 _MARKDOWN = MarkdownIt().use(dollarmath_plugin)
 _PROSE = MarkdownIt().use(dollarmath_plugin).use(myst_block_plugin).use(myst_role_plugin).use(colon_fence_plugin)

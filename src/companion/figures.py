@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 SHALLOW, DEEP, CONTROL, ACCENT = "#0072B2", "#D55E00", "#767676", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
 CYCLE = (SHALLOW, DEEP, ACCENT, PURPLE, ORANGE, SKY, CONTROL)
+# In the order of CYCLE: what a colour says, a shape says too.
+MARKERS = ("o", "s", "X", "D", "^", "v", "P")
 
 
 def use_style() -> None:
@@ -37,14 +39,20 @@ def use_style() -> None:
     )
 
 
-def panels(columns: int = 1, rows: int = 1, *, height: float = 3.0, width: float = 8.0) -> tuple[Figure, list[Axes]]:
-    """A figure as wide as the page with its axes in reading order.
+def panels(
+    columns: int = 1, rows: int = 1, *, height: float = 3.0, width: float | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with its axes in reading order, each in a subfigure of its own.
+
+    Nothing of a panel leaves its subfigure, so :mod:`companion.sphinx_panels` can set the panels below each other on a
+    narrow screen.
 
     Args:
         columns: panels beside each other.
         rows: panels above each other.
         height: of one row, in inches.
-        width: of the whole figure, in inches.
+        width: of the whole figure, in inches; by default that of the page, or, for one column, what a phone still shows
+            with labels of 9 pixels.
 
     Example:
         >>> figure, axes = panels(2)
@@ -52,5 +60,6 @@ def panels(columns: int = 1, rows: int = 1, *, height: float = 3.0, width: float
         (2, 8.0)
         >>> plt.close(figure)
     """
-    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False)
-    return figure, list(axes.flat)
+    figure = plt.figure(figsize=(width or (8.0 if columns > 1 else 5.5), rows * height))
+    grid = figure.subfigures(rows, columns, squeeze=False)
+    return figure, [part.subplots() for part in grid.flat]

@@ -71,7 +71,7 @@ def counted(count: int, total: int) -> str:
     """
     if not 0 <= count <= total:
         raise ValueError(f"count: {count} is not from 0 to the total, {total}")
-    if count == total:
+    if 0 < count == total:
         return f"all {total}"
     return f"{count or 'none'} of the {total}"
 

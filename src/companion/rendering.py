@@ -134,14 +134,14 @@ def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Pat
         config["sphinx"]["config"]["companion_run"] = run.relative_to(root).as_posix()
     target = root / DRAFT if run is None else run.parent / RUN
     listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
-    others = [{"file": path.with_suffix("").as_posix()} for path in _bibliographies(root) if path != page]
+    others = [{"file": path.with_suffix("").as_posix()} for path in _reference_pages(root) if path != page]
     with _workshop(target) as folder:
         for name, content in (("config", config), ("toc", listed | ({"chapters": others} if others else {}))):
             write_through(folder / f"_{name}.yml", yaml.safe_dump(content).encode())
         options = [f"--{name}={folder / f'_{name}.yml'}" for name in ("config", "toc")]
         log = _run_jupyter_book(root, folder, *options)
         _swap(folder / "_build" / "html", target)
-    expected = r"cross-reference|undefined label|unknown document|toctree|not included|term not in"
+    expected = r"cross-reference|undefined label|label '.*' not found|unknown document|toctree|not included|term not in"
     if page.suffix == ".ipynb" and not (run or executed_path(Chapter(root, page))).is_file():
         expected += "|No key "
     complaints = _complaints(log).splitlines()
@@ -159,11 +159,11 @@ def _config(root: Path) -> dict[str, Any]:
     return config
 
 
-def _bibliographies(root: Path) -> list[Path]:
-    """The pages that citations lead to."""
+def _reference_pages(root: Path) -> list[Path]:
+    """The pages that citations and terms lead to."""
     pages = sorted((root / "book").rglob("*.md"))
     texts = ((path, path.read_text(encoding="utf-8", errors="replace")) for path in pages if path.is_file())
-    return [path.relative_to(root) for path, text in texts if "{bibliography}" in text]
+    return [path.relative_to(root) for path, text in texts if re.search("{(bibliography|glossary)}", text)]
 
 
 def _run_jupyter_book(root: Path, folder: Path, *options: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -259,6 +259,28 @@ def test_the_address_of_a_claim_appears_by_keyboard(browser: Browser, site: Path
     page.keyboard.press("Tab")
     page.wait_for_function("link => getComputedStyle(link).opacity === '1'", arg=link.element_handle(), timeout=5000)
     page.context.close()
+
+
+def test_the_meaning_of_a_term_is_shown_to_the_keyboard_and_described_to_assistive_technology(
+    browser: Browser, site: Path
+) -> None:
+    page = visit(browser, site, "book/depth/pruning.html").page
+    term = page.locator("article a:has(> .std-term)").first
+    meaning = term.get_attribute("title")
+    assert meaning
+    page.keyboard.press("Tab")  # from here on the browser shows the focus
+    term.focus()
+    shown = term.evaluate("link => [getComputedStyle(link, '::after').content, link.matches(':focus-visible')]")
+    assert shown == [f'"{meaning}" / ""', True]
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    focused = next(node for node in tree if node["role"]["value"] == "link" and is_focused(node))
+    assert focused["name"]["value"].strip() == term.inner_text()
+    assert focused["description"]["value"] == meaning
+    page.context.close()
+
+
+def is_focused(node: dict[str, Any]) -> bool:
+    return any(one["name"] == "focused" and one["value"]["value"] for one in node["properties"])
 
 
 def test_chapters_show_claims_and_result_on_the_first_screen(browser: Browser, site: Path, root: Path) -> None:
