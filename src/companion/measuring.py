@@ -59,6 +59,23 @@ def glue(name: str, value: Any) -> None:
     display(bundle, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}})
 
 
+def counted(count: int, total: int) -> str:
+    """How many out of a total, for a sentence that reads well for none and for all of them.
+
+    Raises:
+        ValueError: when the count is not one from 0 to the total.
+
+    Example:
+        >>> [f"{counted(count, 32)} networks" for count in (0, 5, 32)]
+        ['none of the 32 networks', '5 of the 32 networks', 'all 32 networks']
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"count: {count} is not from 0 to the total, {total}")
+    if 0 < count == total:
+        return f"all {total}"
+    return f"{count or 'none'} of the {total}"
+
+
 def measurements_of(notebook: Mapping[str, Any]) -> list[Measurement]:
     """The measurements in the outputs of a notebook, in their order there.
 
