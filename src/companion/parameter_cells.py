@@ -2,7 +2,7 @@
 
 .. code-block:: python
 
-    seeds = 1000  # how many lifted points (>= 1)
+    seeds = 1000  # how many lifted points (≥ 1)
     colour = "#0072B2"
 
 A comment may end in the range of the parameter (:mod:`companion.ranges`).
@@ -50,7 +50,7 @@ def parameters_in(source: str) -> dict[str, Parameter]:
             is none, or that does not hold the default.
 
     Example:
-        >>> cell = parameters_in('seeds = 1000  # how many (>= 1)\ncolour = "#0072B2"')
+        >>> cell = parameters_in('seeds = 1000  # how many (≥ 1)\ncolour = "#0072B2"')
         >>> cell["seeds"].help, str(cell["seeds"].range), cell["colour"].default
         ('how many', '>= 1', '#0072B2')
     """

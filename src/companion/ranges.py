@@ -1,7 +1,7 @@
-"""Ranges of parameters, as the comment of a parameter ends in one: ``seeds = 1000  # how many lifted points (>= 1)``.
+"""Ranges of parameters, as the comment of a parameter ends in one: ``seeds = 1000  # how many lifted points (≥ 1)``.
 
-A range is a list of conditions, of which each has to hold: ``>= 1``, ``> 0``, ``<= 10``, ``< 1``, ``multiple of 10``;
-or, alone, ``one of 7, 14, 28``.
+A range is a list of conditions, of which each has to hold: ``≥ 1``, ``> 0``, ``≤ 10``, ``< 1``, ``multiple of 10``;
+or, alone, ``one of 7, 14, 28``. (Not as >=: papermill's command line reads no line with two equality signs.)
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from companion.plain_yaml import read_number, read_yaml, write_yaml
 
-FORMS = "a range is as (>= 1), (> 0, < 1), (>= 10, multiple of 10) or (one of 7, 14, 28)"
+FORMS = "a range is as (≥ 1), (> 0, < 1), (≥ 10, multiple of 10) or (one of 7, 14, 28)"
 _AT_THE_END = re.compile(r"\s*\(([^()]*)\)$")
 # Also what only looks like the beginning of a range: a slip of the pen must not pass for a help text.
-_BEGINS = re.compile(r"\s*([<>=≤≥]|multiple of\b|one of\b)")
-_CONDITION = re.compile(r"(>=|<=|>|<|multiple of)\s*(\S+)")
+_BEGINS = re.compile(r"\s*([<≥≤≥]|multiple of\b|one of\b)")
+_CONDITION = re.compile(r"(≥|≤|>|<|multiple of)\s*(\S+)")
 _JUDGES: dict[str, Callable[[float, float], bool]] = {
-    ">=": lambda value, limit: value >= limit,
-    "<=": lambda value, limit: value <= limit,
+    "≥": lambda value, limit: value >= limit,
+    "≤": lambda value, limit: value <= limit,
     ">": lambda value, limit: value > limit,
     "<": lambda value, limit: value < limit,
     "multiple of": lambda value, limit: value % limit == 0,
@@ -36,9 +36,9 @@ class Range:
         choices: the values themselves; empty for all that meet the conditions.
 
     Example:
-        >>> at_least_one = Range((("multiple of", 10), (">=", 10)))
+        >>> at_least_one = Range((("multiple of", 10), ("≥", 10)))
         >>> at_least_one.holds(20), at_least_one.holds([20, 5]), str(at_least_one)
-        (True, False, 'multiple of 10, >= 10')
+        (True, False, 'multiple of 10, ≥ 10')
     """
 
     conditions: tuple[tuple[str, int | float], ...] = ()
@@ -65,13 +65,13 @@ def split_range(comment: str) -> tuple[str, Range | None]:
         ValueError: when what stands in the parentheses begins like a range and is none.
 
     Example:
-        >>> split_range("how many (>= 1)")
-        ('how many', Range(conditions=(('>=', 1),), choices=()))
+        >>> split_range("how many (≥ 1)")
+        ('how many', Range(conditions=(('≥', 1),), choices=()))
         >>> split_range("squared (see below)")
         ('squared (see below)', None)
         >>> split_range("how many (=> 1)")
         Traceback (most recent call last):
-        ValueError: (=> 1) is no range; a range is as (>= 1), (> 0, < 1), (>= 10, multiple of 10) or (one of 7, 14, 28)
+        ValueError: (=> 1) is no range; a range is as (≥ 1), (> 0, < 1), (≥ 10, multiple of 10) or (one of 7, 14, 28)
     """
     found = _AT_THE_END.search(comment)
     if found is None or not _BEGINS.match(found[1]):

@@ -85,12 +85,12 @@ def tagged(cells: list[tuple[str, str]]) -> Iterator[nbformat.NotebookNode]:
 @pytest.mark.parametrize(
     ("line", "inside", "outside"),
     [
-        ("k = 3  # (>= 1)", [1, 10**30, [1, 2]], [0, -1, True, "2", [1, 0], None]),
+        ("k = 3  # (≥ 1)", [1, 10**30, [1, 2]], [0, -1, True, "2", [1, 0], None]),
         ("k = 0.5  # share (> 0, < 1)", [1e-300, 0.999], [0.0, 1.0, float("nan"), float("inf")]),
-        ("k = 20  # (<= 50, multiple of 10)", [10, 50, 0], [5, 60]),
+        ("k = 20  # (≤ 50, multiple of 10)", [10, 50, 0], [5, 60]),
         ("k = 14  # (one of 7, 14)", [7], [8, 7.0, "7"]),
         ("k = 'tanh'  # σ (smooth) (one of relu, tanh)", ["relu"], ["sine", "tanh "]),
-        ("k = [3, 5]  # widths (>= 1)", [[1], []], [[0], [1, -1]]),
+        ("k = [3, 5]  # widths (≥ 1)", [[1], []], [[0], [1, -1]]),
     ],
 )
 def test_a_range_says_which_values_there_are(line: str, inside: list[object], outside: list[object]) -> None:
@@ -101,10 +101,10 @@ def test_a_range_says_which_values_there_are(line: str, inside: list[object], ou
 
 
 def test_what_is_in_parentheses_and_no_range_is_help() -> None:
-    cell = parameters_in("a = 1  # squared (see below)\nb = 2  # (>= 1) at least\nc = 3  # how (often) (>= 2)")
+    cell = parameters_in("a = 1  # squared (see below)\nb = 2  # (≥ 1) at least\nc = 3  # how (often) (≥ 2)")
     assert [(one.help, str(one.range)) for one in cell.values()] == [
         ("squared (see below)", "None"),
-        ("(>= 1) at least", "None"),
+        ("(≥ 1) at least", "None"),
         ("how (often)", ">= 2"),
     ]
 
@@ -113,11 +113,11 @@ def test_what_is_in_parentheses_and_no_range_is_help() -> None:
     "text", ["=> 1", "≥ 1", ">= one", ">= 1 and < 2", "multiple of 0", "one of", ">=", "> 1,", "<> 1"]
 )
 def test_what_begins_like_a_range_and_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"line 2: the comment of k: \(.*\) is no range; a range is as \(>= 1\)"):
+    with pytest.raises(ValueError, match=r"line 2: the comment of k: \(.*\) is no range; a range is as \(≥ 1\)"):
         parameters_in(f"j = 1\nk = 1  # how many ({text})")
 
 
-@pytest.mark.parametrize("line", ["k = 0  # (>= 1)", "k = 'a'  # (> 0)", "k = None  # (> 0)", "k = 3  # (one of 1, 2)"])
+@pytest.mark.parametrize("line", ["k = 0  # (≥ 1)", "k = 'a'  # (> 0)", "k = None  # (> 0)", "k = 3  # (one of 1, 2)"])
 def test_a_default_out_of_its_range_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"line 1: the default of k is out of its range \(.*\); correct one"):
         parameters_in(line)

@@ -12,10 +12,10 @@ from companion.chapters import Chapter, ProjectError
 from companion.parameters import parse_parameters
 
 CELL = """
-k = 2  # (>= 1)
+k = 2  # (≥ 1)
 rate = 1e-3
 flag = True
-widths = [3, 5]  # of layers (>= 1, < 100)
+widths = [3, 5]  # of layers (≥ 1, < 100)
 steps = [0.5]
 mixed = [1, "a"]
 options = {"depth": 2, "rate": 0.5}
