@@ -1,0 +1,113 @@
+"""Sphinx extension: reference pages made from docstrings, with links from chapters to what they use, and back.
+
+Sphinx's own extensions ``autodoc`` and ``napoleon`` make the pages. Here docstrings become reStructuredText that means
+what they say, every entry gains the chapters that import it, and every chapter a list of what it imports. Which names
+a chapter imports is read from its code, without running it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+from companion.chapters import Chapter, find_chapters
+
+LIBRARY = "embedding_principle"
+# Absolute values and shapes such as (*batch, P), which are substitutions and emphasis in reStructuredText.
+SIGNS = re.compile(r"\||(?<=\()\*(?=\w)")
+
+
+def names_used(chapter: Chapter) -> list[str]:
+    """The names of the library that a chapter's cells import, dotted, sorted.
+
+    Args:
+        chapter: a chapter whose code cells are Python; cells with IPython's own syntax are passed over.
+    """
+    return sorted({name for cell in chapter.code_cells for name in _imports(cell.source)})
+
+
+def _imports(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == LIBRARY:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reference(name: str) -> str:
+    """A link to a name's entry, as MyST; constants and modules lead to their module's page.
+
+    Example:
+        >>> reference("embedding_principle.depth.lifting.lift")
+        '{py:obj}`lift <embedding_principle.depth.lifting.lift>`'
+    """
+    module, _, last = name.rpartition(".")
+    named = getattr(importlib.import_module(module), last, None)
+    if inspect.isclass(named) or inspect.isfunction(named):
+        target = f"{named.__module__}.{named.__qualname__}"
+    else:
+        target = module if named is not None and not inspect.ismodule(named) else name
+    return f"{{py:obj}}`{last} <{target}>`"
+
+
+def list_used(app: Sphinx, docname: str, source: list[str]) -> None:
+    """At a chapter's end, what it uses of the library (handler of Sphinx's ``source-read``)."""
+    chapter = Chapter(Path(app.srcdir), Path(f"{docname}.ipynb"))
+    if Path(app.env.doc2path(docname)).suffix != ".ipynb" or not (names := names_used(chapter)):
+        return
+    notebook = nbformat.reads(source[0], as_version=4)
+    links = ", ".join(map(reference, names))
+    notebook.cells.append(nbformat.v4.new_markdown_cell(f"**Of the library this chapter uses** {links}."))
+    source[0] = nbformat.writes(notebook)
+
+
+def note_users(app: Sphinx) -> None:
+    """Read which chapters use which name (handler of Sphinx's ``builder-inited``)."""
+    users: dict[str, list[str]] = {}
+    for chapter in find_chapters(Path(app.srcdir)):
+        for name in names_used(chapter):
+            users.setdefault(name, []).append(chapter.path.with_suffix("").as_posix())
+    app.config.companion_users = users
+
+
+def plain_signs(
+    app: Sphinx, what: str, name: str, subject: object, options: Any, lines: list[str]
+) -> None:  # the signature is Sphinx's
+    r"""Let bars and stars of formulas stand for themselves (handler of ``autodoc-process-docstring``, before napoleon).
+
+    >>> lines = ["Shape (*batch, P), |x| < 1.", ">>> a | b"]
+    >>> plain_signs(None, "", "", None, None, lines); lines
+    ['Shape (\\*batch, P), \\|x\\| < 1.', '>>> a | b']
+    """
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")) and "``" not in line:
+            lines[i] = SIGNS.sub(r"\\\g<0>", line)
+
+
+def name_users(app: Sphinx, what: str, name: str, subject: object, options: Any, lines: list[str]) -> None:
+    """Below an entry, the chapters that use it (handler of ``autodoc-process-docstring``, after napoleon)."""
+    if users := app.config.companion_users.get(name):
+        lines += ["", "*Used in* " + ", ".join(f":doc:`/{user}`" for user in users) + ".", ""]
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the handlers, in the order in which they are to run."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.add_config_value("companion_users", {}, "")
+    app.connect("builder-inited", note_users)
+    app.connect("source-read", list_used, priority=600)  # after companion.sphinx_executed, which puts the outputs in
+    app.connect("autodoc-process-docstring", plain_signs, priority=400)
+    app.connect("autodoc-process-docstring", name_users, priority=600)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
