@@ -52,7 +52,7 @@ def parameters_in(source: str) -> dict[str, Parameter]:
     Example:
         >>> cell = parameters_in('seeds = 1000  # how many (≥ 1)\ncolour = "#0072B2"')
         >>> cell["seeds"].help, str(cell["seeds"].range), cell["colour"].default
-        ('how many', '>= 1', '#0072B2')
+        ('how many', '≥ 1', '#0072B2')
     """
     try:
         statements = ast.parse(source).body

@@ -16,7 +16,7 @@ from companion.plain_yaml import read_number, read_yaml, write_yaml
 FORMS = "a range is as (≥ 1), (> 0, < 1), (≥ 10, multiple of 10) or (one of 7, 14, 28)"
 _AT_THE_END = re.compile(r"\s*\(([^()]*)\)$")
 # Also what only looks like the beginning of a range: a slip of the pen must not pass for a help text.
-_BEGINS = re.compile(r"\s*([<≥≤≥]|multiple of\b|one of\b)")
+_BEGINS = re.compile(r"\s*([<>=≤≥]|multiple of\b|one of\b)")
 _CONDITION = re.compile(r"(≥|≤|>|<|multiple of)\s*(\S+)")
 _JUDGES: dict[str, Callable[[float, float], bool]] = {
     "≥": lambda value, limit: value >= limit,

@@ -105,12 +105,12 @@ def test_what_is_in_parentheses_and_no_range_is_help() -> None:
     assert [(one.help, str(one.range)) for one in cell.values()] == [
         ("squared (see below)", "None"),
         ("(≥ 1) at least", "None"),
-        ("how (often)", ">= 2"),
+        ("how (often)", "≥ 2"),
     ]
 
 
 @pytest.mark.parametrize(
-    "text", ["=> 1", "≥ 1", ">= one", ">= 1 and < 2", "multiple of 0", "one of", ">=", "> 1,", "<> 1"]
+    "text", ["=> 1", ">= 1", "≥ one", "≥ 1 and < 2", "multiple of 0", "one of", "≥", "> 1,", "<> 1"]
 )
 def test_what_begins_like_a_range_and_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"line 2: the comment of k: \(.*\) is no range; a range is as \(≥ 1\)"):

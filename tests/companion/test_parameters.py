@@ -65,8 +65,8 @@ def test_the_default_is_no_change(chapter: Chapter, name: str, text: str) -> Non
     [
         ("k", "true", "parameter k takes a value of type int like its default 2, not True"),
         ("k", "2.0", "not 2.0"),
-        ("k", "-1", "parameter k must be >= 1, not -1"),
-        ("widths", "[3, 0]", r"parameter widths must be >= 1, < 100, not \[3, 0\]"),
+        ("k", "-1", "parameter k must be ≥ 1, not -1"),
+        ("widths", "[3, 0]", r"parameter widths must be ≥ 1, < 100, not \[3, 0\]"),
         ("k", ".nan", "not nan"),
         ("k", "'3'", "not '3'"),
         ("rate", "true", "parameter rate takes a value of type float"),
