@@ -7,6 +7,7 @@ light. The directive ``citations`` shows how to cite, ``executed-archive`` offer
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ MENDED = {
     # A list may hold list items alone, and citations have a role of their own (docutils).
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
+# Sphinx lists the parameters of a long signature as definitions of nothing.
+PARAMETERS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*?</em>,</dd>\n)+)</dl>')
 
 
 def dress_page(
@@ -36,9 +39,14 @@ def dress_page(
     """Mend the HTML of a page's text and describe the page (handler of Sphinx's ``html-page-context``)."""
     for found, instead in MENDED.items():
         context["body"] = context.get("body", "").replace(found, instead)
+    context["body"] = PARAMETERS.sub(_as_lines, context["body"])
     context["description"] = describe(doctree) if doctree else ""
     site = site_address(os.environ.get("BOOK_REPOSITORY_URL", ""))
     context["address"] = f"{site}{app.builder.get_target_uri(pagename)}" if site else ""
+
+
+def _as_lines(signature: re.Match[str]) -> str:
+    return signature[1].replace("<dd>", '<span class="parameter">').replace("</dd>", "</span>")
 
 
 def describe(page: nodes.document) -> str:

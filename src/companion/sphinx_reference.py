@@ -17,6 +17,7 @@ from typing import Any
 
 import nbformat
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import ExtensionMetadata
 
 from companion.chapters import Chapter, find_chapters
@@ -30,23 +31,20 @@ def names_used(chapter: Chapter) -> list[str]:
     """The names of the library that a chapter's cells import, dotted, sorted.
 
     Args:
-        chapter: a chapter whose code cells are Python; cells with IPython's own syntax are passed over.
+        chapter: a chapter; lines in IPython's own syntax (``%config``, ``!ls``) are passed over.
     """
     return sorted({name for cell in chapter.code_cells for name in _imports(cell.source)})
 
 
 def _imports(source: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
+    python = re.sub(r"(?m)^[%!].*$", "", source)
+    for node in ast.walk(ast.parse(python)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == LIBRARY:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def reference(name: str) -> str:
-    """A link to a name's entry, as MyST; constants and modules lead to their module's page.
+    """A link to a name's entry, as MyST; constants without a description of their own lead to their module's.
 
     Example:
         >>> reference("embedding_principle.depth.lifting.lift")
@@ -57,7 +55,8 @@ def reference(name: str) -> str:
     if inspect.isclass(named) or inspect.isfunction(named):
         target = f"{named.__module__}.{named.__qualname__}"
     else:
-        target = module if named is not None and not inspect.ismodule(named) else name
+        described = ("", last) in ModuleAnalyzer.for_module(module).find_attr_docs()
+        target = name if described or named is None or inspect.ismodule(named) else module
     return f"{{py:obj}}`{last} <{target}>`"
 
 

@@ -1,0 +1,44 @@
+"""The reference pages: every module of the library has its place, and chapters and entries lead to each other."""
+
+import ast
+import re
+from pathlib import Path
+
+from companion.chapters import find_chapters
+from companion.sphinx_reference import names_used
+
+# Shows a figure of one chapter, and is no tool for others.
+LEFT_OUT = {"embedding_principle.slider"}
+
+
+def modules(root: Path) -> set[str]:
+    """The modules that define something."""
+    found = set()
+    for path in (root / "src/embedding_principle").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in tree.body):
+            found.add(".".join(path.relative_to(root / "src").with_suffix("").parts).removesuffix(".__init__"))
+    return found
+
+
+def test_every_module_has_one_place(root: Path) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (root / "book/reference").glob("*.md")]
+    listed = [name for page in pages for name in re.findall(r"automodule:: (\S+)", page)]
+    assert len(listed) == len(set(listed))
+    assert modules(root) - LEFT_OUT == set(listed)
+
+
+def test_chapters_and_what_they_use_lead_to_each_other(site: Path, root: Path) -> None:
+    entries = "".join(path.read_text(encoding="utf-8") for path in (site / "book/reference").glob("*.html"))
+    for chapter in find_chapters(root):
+        page = (site / chapter.path.with_suffix(".html")).read_text(encoding="utf-8")
+        used = [name for name in names_used(chapter) if f'id="{name}"' in entries]
+        assert used, chapter.name
+        assert [name for name in used if f'.html#{name}"' not in page] == []
+        assert f"{chapter.path.stem}.html" in entries
+
+
+def test_no_entry_shows_markup(site: Path) -> None:
+    for path in (site / "book/reference").glob("*.html"):
+        text = re.sub(r"<(script|pre).*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.findall(r"problematic|system-message|:py:\w+:`|\\\|", text), path.name
