@@ -2,7 +2,8 @@
 
 Sphinx's own extensions ``autodoc`` and ``napoleon`` make the pages. Here docstrings become reStructuredText that means
 what they say, every entry gains the chapters that import it, and every chapter a list of what it imports. Which names
-a chapter imports is read from its code, without running it.
+a chapter imports is read from its code, without running it. The directive ``figure-map`` lists all figures with the
+names of the library behind them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 from companion.chapters import Chapter, find_chapters
+from companion.execution import executed_path, read_copy
+from companion.sphinx_executed import fresh_project
 
 LIBRARY = "embedding_principle"
 # Absolute values and shapes such as (*batch, P), which are substitutions and emphasis in reStructuredText.
@@ -37,10 +42,27 @@ def names_used(chapter: Chapter) -> list[str]:
 
 
 def _imports(source: str) -> Iterator[str]:
-    python = re.sub(r"(?m)^[%!].*$", "", source)
-    for node in ast.walk(ast.parse(python)):
+    """The dotted names that a cell imports, or reads from the library under another name (``ep.lift``)."""
+    tree, packages = _python(source), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            packages |= {alias.asname or alias.name for alias in node.names if alias.name == LIBRARY}
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == LIBRARY:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (_home(node.module or "", alias.name) for alias in node.names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
+            yield _home(LIBRARY, node.attr)
+
+
+def _home(module: str, name: str) -> str:
+    """Where a name stands that may be imported from the library's top."""
+    homes = importlib.import_module(LIBRARY)._HOMES if module == LIBRARY else {}
+    return f"{module}.{homes[name]}.{name}" if name in homes else f"{module}.{name}"
+
+
+def _python(source: str) -> ast.Module:
+    """The syntax tree of a cell, without the lines that IPython alone understands."""
+    return ast.parse(re.sub(r"(?m)^[%!].*$", "", source))
 
 
 def reference(name: str) -> str:
@@ -69,6 +91,35 @@ def list_used(app: Sphinx, docname: str, source: list[str]) -> None:
     links = ", ".join(map(reference, names))
     notebook.cells.append(nbformat.v4.new_markdown_cell(f"**Of the library this chapter uses** {links}."))
     source[0] = nbformat.writes(notebook)
+
+
+class FigureMap(SphinxDirective):
+    """Directive ``figure-map``: every captioned figure, its chapter, what of the library is behind it, and the time."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table from the chapters and their executed copies."""
+        lines = ["| figure | chapter | computed with | seconds |", "|---|---|---|---:|"]
+        for chapter in find_chapters(fresh_project(self.env)):
+            page = f"{{doc}}`/{chapter.path.with_suffix('').as_posix()}`"
+            for name, used, seconds in figure_rows(chapter):
+                links = ", ".join(map(reference, used))
+                lines.append(f"| {{numref}}`{name}` | {page} | {links} | {seconds:.1f} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def figure_rows(chapter: Chapter) -> Iterator[tuple[str, list[str], float]]:
+    """For each captioned figure its name, and of the cells since the last one the names they use and their seconds."""
+    imported = {name.rpartition(".")[2]: name for name in names_used(chapter)}
+    copy = read_copy(executed_path(chapter))
+    used, seconds = set[str](), 0.0
+    for cell in copy.cells if copy else []:
+        if cell.cell_type == "code":
+            read = {node.id for node in ast.walk(_python(cell.source)) if isinstance(node, ast.Name)}
+            used |= {imported[name] for name in read & imported.keys()}
+            seconds += cell.metadata.get("papermill", {}).get("duration") or 0.0
+        if figure := cell.metadata.get("mystnb", {}).get("figure"):
+            yield figure["name"], sorted(used), seconds
+            used, seconds = set(), 0.0
 
 
 def note_users(app: Sphinx) -> None:
@@ -105,6 +156,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     app.add_config_value("companion_users", {}, "")
+    app.add_directive("figure-map", FigureMap)
     app.connect("builder-inited", note_users)
     app.connect("source-read", list_used, priority=600)  # after companion.sphinx_executed, which puts the outputs in
     app.connect("autodoc-process-docstring", plain_signs, priority=400)

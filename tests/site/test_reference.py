@@ -7,8 +7,8 @@ from pathlib import Path
 from companion.chapters import find_chapters
 from companion.sphinx_reference import names_used
 
-# Shows a figure of one chapter, and is no tool for others.
-LEFT_OUT = {"embedding_principle.slider"}
+# Hands on the names of the others.
+LEFT_OUT = {"embedding_principle"}
 
 
 def modules(root: Path) -> set[str]:
@@ -36,6 +36,20 @@ def test_chapters_and_what_they_use_lead_to_each_other(site: Path, root: Path) -
         assert used, chapter.name
         assert [name for name in used if f'.html#{name}"' not in page] == []
         assert f"{chapter.path.stem}.html" in entries
+
+
+def test_every_figure_is_mapped_to_what_it_was_computed_with(site: Path, root: Path) -> None:
+    page = (site / "book/appendix/status.html").read_text(encoding="utf-8")
+    captioned = [
+        cell.metadata["mystnb"]["figure"]["name"]
+        for chapter in find_chapters(root)
+        for cell in chapter.code_cells
+        if "figure" in cell.metadata.get("mystnb", {})
+    ]
+    assert [name for name in captioned if f"#{name}" not in page] == []
+    (row,) = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*#fig-strata.*?</tr>", page, flags=re.DOTALL)
+    assert "embedding_principle.depth.lifting.lift" in row
+    assert float(re.findall(r"<p>([\d.]+)</p></td>\s*</tr>", row)[0]) > 0
 
 
 def test_no_entry_shows_markup(site: Path) -> None:
