@@ -47,8 +47,8 @@ def test_every_figure_is_mapped_to_what_it_was_computed_with(site: Path, root: P
         if "figure" in cell.metadata.get("mystnb", {})
     ]
     assert [name for name in captioned if f"#{name}" not in page] == []
-    (row,) = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*#fig-strata.*?</tr>", page, flags=re.DOTALL)
-    assert "embedding_principle.depth.lifting.lift" in row
+    (row,) = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*#fig-cone-laws.*?</tr>", page, flags=re.DOTALL)
+    assert "embedding_principle.depth.cones.measure.gaussian_measure" in row
     assert float(re.findall(r"<p>([\d.]+)</p></td>\s*</tr>", row)[0]) > 0
 
 

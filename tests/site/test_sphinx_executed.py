@@ -97,6 +97,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n- file: book/one\n- file: book/status\n"
     )
+    (tmp_path / "_config.yml").write_text("title: A book of one chapter\n")
     (tmp_path / "book/intro.md").write_text("# Intro\n\n```{claims-table}\n```\n")
     (tmp_path / "book/status.md").write_text("# Status\n\n```{status-table}\n```\n")
     (tmp_path / "data.csv").write_text("1")
@@ -124,7 +125,9 @@ def read_chapter(root: Path, *, draft: bool = False) -> NotebookNode:
     """Hand the chapter to the extension as Sphinx does before it parses a page; returns what Sphinx then parses."""
     path = root / "book/one.ipynb"
     env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
-    app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft)))
+    app = cast(
+        Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft, companion_run=""))
+    )
     source = [path.read_text(encoding="utf-8")]
     show_executed(app, "book/one", source)
     return nbformat.reads(source[0], as_version=4)
@@ -347,7 +350,7 @@ def test_the_rerun_box_names_commands_and_parameters(project: Path) -> None:
     box = rerun_box(Chapter(project, Path("book/one.ipynb")))
     assert "python -m companion run one -p seeds=4\n" in box
     assert "papermill book/one.ipynb rerun.ipynb -p seeds 4\n" in box
-    assert '* - `name`\n  - `"relu"`\n  - an activation' in box
+    assert '* - `name`\n  - `"relu"`\n  - \n  - an activation' in box
 
 
 @pytest.mark.parametrize(
