@@ -265,23 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m companion", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="the version that is installed")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="execute the chapters that are not fresh")
-    run.add_argument(
-        "chapters",
-        nargs="*",
-        type=_not_empty,
-        metavar="CHAPTER",
-        help=CHAPTER_HELP,
-    )
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a value in YAML, also as NAME VALUE; the result goes to _build/runs, never into the book",
-    )
-    run.add_argument("--force", action="store_true", help="execute fresh chapters too")
+    run = _add_run(commands)
     settable = commands.add_parser("parameters", help="the parameters of a chapter, their values and ranges")
     settable.add_argument("chapter", type=_not_empty, metavar="CHAPTER", help=CHAPTER_HELP)
     sweep = commands.add_parser("sweep", help="execute chapters with many parameter sets, and collect their claims")
@@ -314,6 +298,28 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, sweep, build):
         _add_places(command)
     return parser
+
+
+def _add_run(commands: Any) -> argparse.ArgumentParser:
+    """The command that executes chapters, with the values that a reader gives to parameters."""
+    run: argparse.ArgumentParser = commands.add_parser("run", help="execute the chapters that are not fresh")
+    run.add_argument(
+        "chapters",
+        nargs="*",
+        type=_not_empty,
+        metavar="CHAPTER",
+        help=CHAPTER_HELP,
+    )
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value in YAML, also as NAME VALUE; the result goes to _build/runs, never into the book",
+    )
+    run.add_argument("--force", action="store_true", help="execute fresh chapters too")
+    return run
 
 
 class _Version(argparse.Action):
