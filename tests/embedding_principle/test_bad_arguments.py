@@ -27,6 +27,7 @@ from embedding_principle import (
     linear_fits,
     linearity,
     modules,
+    planting,
     saturation,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
@@ -43,7 +44,7 @@ from embedding_principle.depth import (
 from embedding_principle.depth.cones import laws, measure, multilevel, tilting
 from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
-from embedding_principle.risks import Risk, cross_entropy
+from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
@@ -161,6 +162,18 @@ def good_calls() -> dict[str, Call]:
         ("risks.Risk.gradient", risk().gradient, {"theta": batch}),
         ("risks.Risk.at", risk().at, {"theta": batch}),
         ("risks.Risk.on", risk().on, {"network": DEEP}),
+        (
+            "planting.plant",
+            planting.plant,
+            {
+                "point": Parametrised(SMOOTH, torch.linspace(-1, 1, 9).double()),
+                "inputs": X.repeat(4, 1) + LINE.repeat(2, 1),
+                "generator": generator(),
+                "residual": 0.5,
+                "loss": squared_error,
+                "orthogonal_to": torch.ones(1, 20).double(),
+            },
+        ),
         ("linear_fits.least_squares", linear_fits.least_squares, {"inputs": X, "targets": Y}),
         ("linear_fits.affine_fit", linear_fits.affine_fit, {"inputs": X, "targets": Y}),
         ("linear_fits.low_rank_fit", linear_fits.low_rank_fit, {"inputs": X, "targets": X.flip(1), "rank": 1}),
