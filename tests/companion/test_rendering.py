@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from companion.__main__ import main
 from companion.chapters import Chapter, ProjectError
+from companion.commands import main
 from companion.downloads import Downloads
 from companion.rendering import STAMP, RenderingError, render, render_page, rendering_digest
 from companion.repository import VARIABLE
@@ -239,7 +239,7 @@ def test_a_malformed_address_is_refused_in_a_sentence_before_anything_runs(
 ) -> None:
     monkeypatch.chdir(book)
     monkeypatch.setenv(VARIABLE, address)
-    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    monkeypatch.setattr("companion.commands.run_chapters", None)  # whatever runs would raise TypeError
     assert main(["build"]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"companion: {VARIABLE} must be as https://github.com/OWNER/NAME, not {address!r}")
@@ -435,7 +435,7 @@ def test_a_failing_chapter_stops_the_build_after_the_others_have_run(
     book: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(book)
-    monkeypatch.setattr("companion.__main__.render", None)  # whatever renders would raise TypeError
+    monkeypatch.setattr("companion.commands.render", None)  # whatever renders would raise TypeError
     tiny.notebook(book / "book/one.ipynb", ["1 / 0"])
     tiny.notebook(book / "book/deep/two.ipynb", ["1 / 1"])
     assert main(["build"]) == 1

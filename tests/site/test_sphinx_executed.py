@@ -18,9 +18,9 @@ from papermill.cli import papermill as papermill_cli
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from companion.__main__ import _parser
 from companion.chapters import Chapter, choose_chapters
 from companion.claims import Claim, Declaration, Measurement
+from companion.commands import _parser
 from companion.execution import sealed
 from companion.ledger import Status
 from companion.measuring import MEASURED_MIME
