@@ -1,4 +1,4 @@
-"""``run | parameters | sweep | status | claims | build | page | new``: execute, check, render."""
+"""``run | parameters | sweep | status | claims | build | pdf | page | new``: execute, check, render."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from companion.ledger import book_claims, ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
 from companion.parameters import parse_parameters
+from companion.printing import render_pdf
 from companion.progress import Progress
 from companion.rendering import HTML, RenderingError, render, render_page
 from companion.repository import repository
@@ -159,6 +160,12 @@ def build_command(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def pdf_command(root: Path, options: argparse.Namespace) -> int:
+    """``pdf``: the executed book as one file, through LaTeX."""
+    print(f"Open {_shown(root, root / render_pdf(root))}")
+    return 0
+
+
 def page_command(root: Path, options: argparse.Namespace) -> int:
     """``page``: render one page as a draft, and say where it is."""
     page, complaints = render_page(root, find_page(root, options.page))
@@ -279,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
     build = commands.add_parser("build", help="run, then render the book")
+    pdf = commands.add_parser("pdf", help="the executed book as a PDF, through LaTeX")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
     page.add_argument("page", type=_not_empty, metavar="PAGE", help="as depth/lifting, or the path of its file")
     new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
@@ -291,6 +299,7 @@ def _parser() -> argparse.ArgumentParser:
         (show, status_command),
         (claims, claims_command),
         (build, build_command),
+        (pdf, pdf_command),
         (page, page_command),
         (new, new_command),
     ]:

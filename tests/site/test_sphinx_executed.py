@@ -448,3 +448,6 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "cores 2.",
     ):
         assert part in text
+    missed = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [{**row, "met": False}]})
+    assert "20, missed" in missed
+    assert "met" not in missed.replace("missed", "")
