@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
+from companion.claims import Claim
 from companion.cluster import ClusterError, connect
-from companion.execution import Outcome, run_chapters, state_of
+from companion.execution import Outcome, claims_of, executed_path, run_chapters, state_of
 from companion.ledger import book_claims, ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
@@ -135,16 +136,23 @@ def status_command(root: Path, options: argparse.Namespace) -> int:
 
 
 def claims_command(root: Path, options: argparse.Namespace) -> int:
-    """``claims``: the ledger, as a table or as JSON."""
-    old = [chapter.name for chapter in choose_chapters(root, []) if state_of(chapter) != "fresh"]
+    """``claims``: the ledger, as a table or as JSON; what cannot be read is named, and the others are shown."""
+    claims, old, unreadable = list[Claim](), list[str](), list[ProjectError]()
+    for chapter in choose_chapters(root, []):
+        try:
+            claims += claims_of(chapter, executed_path(chapter))[0]
+            old += [] if state_of(chapter) == "fresh" else [chapter.name]
+        except ProjectError as error:
+            unreadable.append(error)
     if old:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
-    claims = ledger(root)
     records = [claim.as_json() for claim in claims]
     print(
         json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims, encoding=_encoding())
     )
-    return 0
+    for refusal in unreadable:
+        print(f"companion: {refusal}", file=sys.stderr)
+    return 1 if unreadable else 0
 
 
 def build_command(root: Path, options: argparse.Namespace) -> int:

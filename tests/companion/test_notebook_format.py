@@ -165,3 +165,9 @@ def test_a_bad_notebook_is_named_and_leaves_its_neighbours_alone(
     if state in ("latin-1", "format 3"):
         monkeypatch.setattr("companion.commands.run_chapters", lambda *arguments, **options: [])
         assert main(["run", "good", "-p", "k=3"]) == 0
+        capsys.readouterr()
+        assert main(["claims", "--json"]) == 1
+        shown = capsys.readouterr()
+        assert json.loads(shown.out) == []
+        assert "not up to date: good" in shown.err
+        assert "book/bad" in shown.err
