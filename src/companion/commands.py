@@ -1,11 +1,10 @@
-"""``run | parameters | sweep | status | claims | build | pdf | page | new``: execute, check, render."""
+"""The commands: run, parameters, sweep, status, claims, check, compare, build, pdf, page, new."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
 import io
-import json
 import os
 import re
 import shlex
@@ -22,6 +21,7 @@ from companion.chapters import Chapter, ProjectError, choose_chapters, find_page
 from companion.claims import Claim
 from companion.cluster import ClusterError, connect
 from companion.execution import Outcome, claims_of, executed_path, run_chapters, state_of
+from companion.files import write_through
 from companion.ledger import book_claims, ledger, save_seconds, status
 from companion.new_chapter import NEXT_STEPS, new_chapter
 from companion.notebooks import available_cores
@@ -29,9 +29,10 @@ from companion.parameters import parse_parameters
 from companion.printing import render_pdf
 from companion.progress import Progress
 from companion.rendering import HTML, RenderingError, render, render_page
+from companion.reports import changes, junit, ledger_json, read_ledger
 from companion.repository import repository
 from companion.sweeps import draw_figure, read_sweep, results_path, table_of, write_table
-from companion.tables import claims_table, comparison_table, parameters_table, status_table
+from companion.tables import changes_table, claims_table, comparison_table, parameters_table, status_table
 
 DISTRIBUTION = "embedding-principle-companion"
 CHAPTER_HELP = "path below book/ without suffix, or its last part, or the path of its file"
@@ -146,13 +147,29 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
             unreadable.append(error)
     if old:
         print(f"companion: not up to date: {', '.join(old)}; run `python -m companion run`", file=sys.stderr)
-    records = [claim.as_json() for claim in claims]
-    print(
-        json.dumps(records, indent=2, allow_nan=False) if options.json else claims_table(claims, encoding=_encoding())
-    )
+    print(ledger_json(claims) if options.json else claims_table(claims, encoding=_encoding()))
     for refusal in unreadable:
         print(f"companion: {refusal}", file=sys.stderr)
     return 1 if unreadable else 0
+
+
+def check_command(root: Path, options: argparse.Namespace) -> int:
+    """``check``: execute what is not fresh, and report every claim for continuous integration."""
+    chapters = choose_chapters(root, options.chapters)
+    outcomes = _run(chapters, [{}] * len(chapters), options)
+    if options.junit:
+        write_through(Path(options.junit), junit(outcomes))
+    status_code = _summary(root, outcomes)
+    print(f"claims: {_counts(outcomes)}")
+    return status_code
+
+
+def compare_command(root: Path, options: argparse.Namespace) -> int:
+    """``compare``: what differs between two ledgers; 1 if a verdict does, or a claim came or went."""
+    before, after = (read_ledger(Path(name)) for name in (options.before, options.after))
+    found = changes(before, after)
+    print(changes_table(found, encoding=_encoding()) if found else f"all {len(after)} claims are equal")
+    return int(any(change.weighs for change in found))
 
 
 def build_command(root: Path, options: argparse.Namespace) -> int:
@@ -293,6 +310,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
+    check = commands.add_parser("check", help="run, and report every claim: 0 all as declared, 1 not all, 2 a refusal")
+    check.add_argument("chapters", nargs="*", type=_not_empty, metavar="CHAPTER", help=CHAPTER_HELP)
+    check.add_argument(
+        "--junit", type=_not_empty, metavar="FILE", help="write a test case for each claim, in JUnit's XML"
+    )
+    compare = commands.add_parser("compare", help="what differs between two ledgers: 0 no verdict, 1 some, 2 a refusal")
+    for name in ("before", "after"):
+        compare.add_argument(name, type=_not_empty, metavar=name.upper(), help="a file that `claims --json` wrote")
     build = commands.add_parser("build", help="run, then render the book")
     pdf = commands.add_parser("pdf", help="the executed book as a PDF, through LaTeX")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
@@ -306,13 +331,15 @@ def _parser() -> argparse.ArgumentParser:
         (sweep, sweep_command),
         (show, status_command),
         (claims, claims_command),
+        (check, check_command),
+        (compare, compare_command),
         (build, build_command),
         (pdf, pdf_command),
         (page, page_command),
         (new, new_command),
     ]:
         command.set_defaults(command=function)
-    for command in (run, sweep, build):
+    for command in (run, sweep, check, build):
         _add_places(command)
     return parser
 

@@ -20,6 +20,8 @@ from sphinx.util.typing import ExtensionMetadata
 
 from companion.archive import write_archive
 from companion.citation import FILE, citations_markdown, read_citations
+from companion.ledger import ledger
+from companion.reports import LEDGER, ledger_json
 from companion.slimming import slim_site
 
 # Found → instead, each with its reason.
@@ -97,6 +99,9 @@ class ExecutedArchive(SphinxDirective):
 def finish_site(app: Sphinx, exception: Exception | None) -> None:
     """Take from the finished pages what no reader uses (handler of Sphinx's ``build-finished``)."""
     if exception is None and app.builder.format == "html":
+        if not app.config.companion_draft:
+            ledger_file = Path(app.outdir) / LEDGER
+            ledger_file.write_text(ledger_json(ledger(Path(app.srcdir))), encoding="utf-8")
         slim_site(Path(app.outdir))
 
 

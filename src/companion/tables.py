@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from companion.claims import Claim, Declaration, format_number
 from companion.ledger import Status
 from companion.parameter_cells import Parameter
+from companion.reports import Change
 
 MISSING = "—"
 _PLAIN = str.maketrans({"≤": "<=", "≥": ">=", MISSING: "-"})
@@ -44,6 +46,18 @@ def comparison_table(
         other = f" (book: {then.verdict})" if then and then.verdict != verdict else ""
         rows.append((said.id, *values, said.printed_bound, verdict + other))
     return text_table(("claim", "book", "yours", "bound", "verdict"), rows, encoding=encoding)
+
+
+def changes_table(found: Iterable[Change], *, encoding: str = "utf-8") -> str:
+    """What differs between two ledgers as a table of text: claim, both values, the change over the bound, verdicts."""
+    rows = []
+    for change in found:
+        values = (MISSING if value is None else format_number(value) for value in (change.before, change.after))
+        share = MISSING if math.isnan(change.share) else format_number(change.share)
+        verdict = " → ".join(change.verdicts) if change.weighs else change.verdicts[1]
+        rows.append((change.id, *values, change.bound, share, verdict))
+    head = ("claim", "before", "after", "bound", "change / bound", "verdict")
+    return text_table(head, rows, encoding=encoding)
 
 
 def status_table(entries: Iterable[Status]) -> str:

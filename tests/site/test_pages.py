@@ -197,6 +197,11 @@ def test_the_table_of_claims_shows_every_claim(site: Path, root: Path) -> None:
         assert claim.verdict in text, claim.id
 
 
+def test_the_ledger_lies_beside_the_first_page(site: Path, root: Path) -> None:
+    entries = json.loads((site / "claims.json").read_text(encoding="utf-8"))
+    assert entries == [claim.as_json() for claim in ledger(root)]
+
+
 def test_every_claim_has_one_box_in_its_chapter(site: Path, root: Path) -> None:
     for claim in ledger(root):
         page = parsed(site / "book" / f"{claim.chapter}.html")
