@@ -21,6 +21,7 @@ from sphinx.util.typing import ExtensionMetadata
 from companion.archive import write_archive
 from companion.citation import FILE, citations_markdown, read_citations
 from companion.ledger import ledger
+from companion.preview import PREVIEW, draw_preview
 from companion.reports import LEDGER, ledger_json
 from companion.slimming import slim_site
 
@@ -45,6 +46,7 @@ def dress_page(
     context["description"] = describe(doctree) if doctree else ""
     site = site_address(os.environ.get("BOOK_REPOSITORY_URL", ""))
     context["address"] = f"{site}{app.builder.get_target_uri(pagename)}" if site else ""
+    context["preview"] = f"{site}{PREVIEW.as_posix()}" if site else ""
 
 
 def _as_lines(signature: re.Match[str]) -> str:
@@ -100,8 +102,9 @@ def finish_site(app: Sphinx, exception: Exception | None) -> None:
     """Take from the finished pages what no reader uses (handler of Sphinx's ``build-finished``)."""
     if exception is None and app.builder.format == "html":
         if not app.config.companion_draft:
-            ledger_file = Path(app.outdir) / LEDGER
-            ledger_file.write_text(ledger_json(ledger(Path(app.srcdir))), encoding="utf-8")
+            claims, site = ledger(Path(app.srcdir)), Path(app.outdir)
+            (site / LEDGER).write_text(ledger_json(claims), encoding="utf-8")
+            draw_preview(app.config.project, claims, site / PREVIEW)
         slim_site(Path(app.outdir))
 
 

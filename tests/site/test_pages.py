@@ -234,3 +234,10 @@ def test_every_chapter_offers_its_notebooks(site: Path, root: Path) -> None:
             assert code == [cell.source for cell in chapter.code_cells]
             assert any(cell.get("outputs") for cell in notebook.cells) == bool(kind)
             assert f"../../_sources/book/{chapter.name}{kind}.ipynb" in links
+
+
+def test_with_an_address_every_page_names_the_preview(root: Path) -> None:
+    """`make book` is given no address; the template says what it would write."""
+    template = (root / "book/templates/layout.html").read_text(encoding="utf-8")
+    inside = template.partition("{%- if address %}")[2].partition("{%- endif %}")[0]
+    assert 'property="og:image" content="{{ preview | e }}"' in inside
