@@ -46,7 +46,7 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import splitting
+from embedding_principle.width import splitting, symmetry
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -91,6 +91,13 @@ def observed() -> ensembles.Training:
 def line_fit() -> tuple[Risk, Tensor]:
     slope = float((LINE**4).sum() / (LINE**2).sum())
     return Risk(Network((1, 1)), LINE, LINE**3), torch.tensor([slope, 0.0], dtype=torch.float64)
+
+
+def with_spare_neuron() -> Parametrised:
+    wide = symmetry.member(point(SMOOTH), (0, 1, 2), generator=generator())
+    theta = wide.theta.clone()
+    theta[-2] = 0
+    return wide.with_theta(theta)
 
 
 def equations() -> dimensions.OutputEquations:
@@ -472,6 +479,40 @@ def good_calls() -> dict[str, Call]:
         ("datasets.wine", datasets.wine, {}),
         ("datasets.digits", datasets.digits, {"train": 20, "test": 10, "side": 4}),
         ("datasets.one_dimensional", datasets.one_dimensional, {"name": "wave", "n": 20}),
+        ("width.symmetry.bell", symmetry.bell, {"n": 5}),
+        ("width.symmetry.critical_subspaces", symmetry.critical_subspaces, {"r": 2, "m": 3}),
+        ("width.symmetry.global_subspaces", symmetry.global_subspaces, {"r": 2, "m": 3, "output_bias": True}),
+        ("width.symmetry.configurations", symmetry.configurations, {"r": 2, "m": 3}),
+        ("width.symmetry.count_by_orbits", symmetry.count_by_orbits, {"r": 2, "m": 3, "zero_groups": True}),
+        ("width.symmetry.subspace_dimension", symmetry.subspace_dimension, {"labels": (0, 1, 2), "r": 2, "d": 3}),
+        ("width.symmetry.crossover", symmetry.crossover, {"r": 3}),
+        (
+            "width.symmetry.member",
+            symmetry.member,
+            {"narrow": point(SMOOTH), "labels": (0, 1, 2), "generator": generator()},
+        ),
+        (
+            "width.symmetry.swap_path",
+            symmetry.swap_path,
+            {"point": with_spare_neuron(), "first": 0, "second": 1, "spare": 2},
+        ),
+        ("width.symmetry.along", symmetry.along, {"corners": X, "steps": 3}),
+        (
+            "width.symmetry.relaxed_path",
+            symmetry.relaxed_path,
+            {"risk": risk(), "start": theta, "end": -theta, "generator": generator(), "beads": 5, "steps": 2}
+            | {"rate": 0.02, "noise": 0.1},
+        ),
+        (
+            "width.symmetry.fit",
+            symmetry.fit,
+            {"risk": risk(), "starts": batch, "free": torch.arange(9), "steps": 2, "goal": 0.0},
+        ),
+        (
+            "width.symmetry.classified",
+            symmetry.classified,
+            {"point": with_spare_neuron(), "narrow": point(SMOOTH), "degrees": 1.0, "outgoing": 1e-6},
+        ),
     ]
     return {name: (function, given) for name, function, given in calls}
 
