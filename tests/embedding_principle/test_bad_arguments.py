@@ -46,7 +46,7 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import splitting, symmetry
+from embedding_principle.width import reduction, splitting, symmetry
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -479,6 +479,25 @@ def good_calls() -> dict[str, Call]:
         ("datasets.wine", datasets.wine, {}),
         ("datasets.digits", datasets.digits, {"train": 20, "test": 10, "side": 4}),
         ("datasets.one_dimensional", datasets.one_dimensional, {"name": "wave", "n": 20}),
+        (
+            "width.reduction.aligned_groups",
+            reduction.aligned_groups,
+            {"point": point(SMOOTH), "cosine": 0.9, "silent": 0.1},
+        ),
+        (
+            "width.reduction.shuffled_groups",
+            reduction.shuffled_groups,
+            {"labels": torch.tensor([0, 1]), "generator": generator()},
+        ),
+        (
+            "width.reduction.reduced",
+            reduction.reduced,
+            {
+                "point": point(Network.uniform((2, 2, 1), relu)),
+                "labels": torch.tensor([0, 0]),
+                "generator": generator(),
+            },
+        ),
         ("width.symmetry.bell", symmetry.bell, {"n": 5}),
         ("width.symmetry.critical_subspaces", symmetry.critical_subspaces, {"r": 2, "m": 3}),
         ("width.symmetry.global_subspaces", symmetry.global_subspaces, {"r": 2, "m": 3, "output_bias": True}),
