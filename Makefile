@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: book test check benchmark clean
+.PHONY: book test check pdf benchmark clean
 
 book: .venv/installed-book
 	$(BIN)/python -m companion build
@@ -30,6 +30,11 @@ check: .venv/installed-all
 .venv/installed-all: .venv/installed-book
 	$(INSTALL) '.[book,cluster,test]'
 	@touch $@
+
+# Optional: it needs LaTeX, and says what to install where there is none.
+pdf: book
+	@$(INSTALL) '.[book,pdf]'
+	$(BIN)/python -m companion pdf
 
 # Each module measures one core against its peers and rewrites its table in benchmarks/results.
 benchmark: .venv/installed-all

@@ -50,14 +50,14 @@ def render(root: Path) -> bool:
     """
     if _is_rendered(root):  # where nothing is to be written, nothing needs to be locked
         return False
-    with _workshop(root / HTML) as folder:
+    with workshop(root / HTML) as folder:
         if _is_rendered(root):
             return False
         digest = rendering_digest(root)
-        _run_jupyter_book(root, folder, "--all", "-W", "-n", "--keep-going", *_links(root, folder))
+        run_jupyter_book(root, folder, "--all", "-W", "-n", "--keep-going", *_links(root, folder))
         # First, or it would stand for pages that it does not describe if the swap were the last thing done.
         (root / STAMP).unlink(missing_ok=True)
-        _swap(folder / "_build" / "html", root / HTML)
+        swap(folder / "_build" / "html", root / HTML)
         write_through(root / STAMP, json.dumps({"inputs": digest}).encode())
     return True
 
@@ -67,7 +67,7 @@ def _links(root: Path, folder: Path) -> list[str]:
     address = repository()
     if address is None:
         return []
-    write_through(folder / "_config.yml", yaml.safe_dump(with_links(_config(root), address)).encode())
+    write_through(folder / "_config.yml", yaml.safe_dump(with_links(read_config(root), address)).encode())
     return [f"--config={folder / '_config.yml'}"]
 
 
@@ -77,7 +77,7 @@ def _is_rendered(root: Path) -> bool:
 
 
 @contextmanager
-def _workshop(target: Path) -> Iterator[Path]:
+def workshop(target: Path) -> Iterator[Path]:
     """A folder beside ``target`` for one rendering; what renderings that were killed left there is removed."""
     with lock(target):
         for leftover in target.parent.glob(f"{target.name}.*.rendering"):
@@ -128,19 +128,19 @@ def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Pat
         ProjectError: when ``_config.yml`` cannot be used.
         RenderingError: when Jupyter Book fails.
     """
-    config = _config(root)
+    config = read_config(root)
     config.setdefault("sphinx", {}).setdefault("config", {})["companion_draft"] = True
     if run is not None:
         config["sphinx"]["config"]["companion_run"] = run.relative_to(root).as_posix()
     target = root / DRAFT if run is None else run.parent / RUN
     listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
     others = [{"file": path.with_suffix("").as_posix()} for path in _reference_pages(root) if path != page]
-    with _workshop(target) as folder:
+    with workshop(target) as folder:
         for name, content in (("config", config), ("toc", listed | ({"chapters": others} if others else {}))):
             write_through(folder / f"_{name}.yml", yaml.safe_dump(content).encode())
         options = [f"--{name}={folder / f'_{name}.yml'}" for name in ("config", "toc")]
-        log = _run_jupyter_book(root, folder, *options)
-        _swap(folder / "_build" / "html", target)
+        log = run_jupyter_book(root, folder, *options)
+        swap(folder / "_build" / "html", target)
     expected = r"cross-reference|undefined label|label '.*' not found|unknown document|toctree|not included|term not in"
     if page.suffix == ".ipynb" and not (run or executed_path(Chapter(root, page))).is_file():
         expected += "|No key "
@@ -149,7 +149,8 @@ def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Pat
     return target / page.with_suffix(".html"), "\n".join(shown)
 
 
-def _config(root: Path) -> dict[str, Any]:
+def read_config(root: Path) -> dict[str, Any]:
+    """The settings in ``_config.yml``; ProjectError where it holds none."""
     try:
         config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -166,7 +167,7 @@ def _reference_pages(root: Path) -> list[Path]:
     return [path.relative_to(root) for path, text in texts if re.search("{(bibliography|glossary)}", text)]
 
 
-def _run_jupyter_book(root: Path, folder: Path, *options: str) -> str:
+def run_jupyter_book(root: Path, folder: Path, *options: str) -> str:
     """Render into ``folder``; returns the log, which is kept as :data:`LOG` too."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root)]
     with (folder / LOG.name).open("w", encoding="utf-8") as file:
@@ -192,7 +193,7 @@ def _stamp(root: Path) -> str | None:
     return stamp
 
 
-def _swap(new: Path, old: Path) -> None:
+def swap(new: Path, old: Path) -> None:
     """Put ``new`` in the place of ``old``; only for the moment between two renames is there neither."""
     retired = old.with_name(f"{old.name}.old")
     shutil.rmtree(retired, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Rendered pages without what no reader uses: source maps, icons that no page shows, points that no eye sees."""
+"""Rendered pages without what no reader uses: source maps, icons and styles of no page, points that no eye sees."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from fontTools import subset
+
+from companion.purging import purge_site
 
 # A twentieth of a point, where a pixel of a page is three quarters of one.
 TOLERANCE = 0.05
@@ -19,7 +21,7 @@ NUMBER = re.compile(r"-?\d+\.\d+")
 
 
 def slim_site(site: Path) -> None:
-    """Make a rendered site lighter, in place: its figures, the theme's icons, and what only its makers need.
+    """Make a rendered site lighter, in place: its figures, the theme's icons and styles, and what only its makers need.
 
     Args:
         site: directory of the rendered pages.
@@ -34,6 +36,8 @@ def slim_site(site: Path) -> None:
     for sheet in static.rglob("*.css"):
         text = sheet.read_text(encoding="utf-8")
         sheet.write_text(re.sub(r"/\*# sourceMappingURL=\S*\*/", "", text), encoding="utf-8")
+    _slim_code(site)
+    purge_site(site)
 
 
 def slim_svg(svg: str) -> str:
@@ -126,6 +130,33 @@ def _slim_icons(site: Path) -> None:
         _subset(font, used)
         font.unlink()
         font.with_suffix(".woff2").unlink(missing_ok=True)
+
+
+def _slim_code(site: Path) -> None:
+    """Take the marks from words of code that look as the code around them does: names and brackets, half of all."""
+    plain = plain_classes((site / "_static/pygments.css").read_text(encoding="utf-8"))
+    marked = re.compile(rf'<span class="(?:{"|".join(sorted(plain)) or "(?!)"})">([^<]*)</span>')
+    for page in site.rglob("*.html"):
+        page.write_text(marked.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def plain_classes(css: str) -> set[str]:
+    """The classes of words to which a style sheet for code gives, in every theme, the colour of all code and no more.
+
+    >>> rule = 'html[data-theme="{}"] .highlight{} {{ color: {} }}'.format
+    >>> css = [rule(theme, "", ink) + rule(theme, " .n", ink) for theme, ink in (("light", "#000"), ("dark", "#fff"))]
+    >>> plain_classes("".join(css)), plain_classes("".join(css) + rule("dark", " .n", "red"))
+    ({'n'}, set())
+    """
+    looks: dict[str, dict[str, str]] = {}
+    inks: dict[str, str] = {}
+    for theme, name, look in re.findall(r'html\[data-theme="(\w+)"\] \.highlight(?: \.(\w+))? \{([^}]*)\}', css):
+        if name:
+            looks.setdefault(name, {})[theme] = look.strip()
+        else:
+            inks[theme] = look.rpartition("color:")[2].strip()
+    expected = {theme: f"color: {ink}" for theme, ink in inks.items()}
+    return {name for name, look in looks.items() if look == expected}
 
 
 def _icon_names(site: Path) -> set[str]:

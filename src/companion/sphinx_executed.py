@@ -38,6 +38,7 @@ from companion.interactive import KINDS
 from companion.ledger import ledger, status
 from companion.measuring import MEASURED_MIME
 from companion.plain_yaml import write_yaml
+from companion.printable import make_printable
 from companion.repository import colab_url
 from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
 
@@ -70,6 +71,8 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
         if not app.config.companion_draft:
             _require_fresh(chapter, differing)
     _open_with_result(notebook)
+    if app.builder.format == "latex":
+        make_printable(notebook)
     if app.config.companion_run and executed is not None:
         _insert_given(notebook, executed)
     box = f"{rerun_box(chapter)}\n{downloads_line(docname)}"
@@ -322,7 +325,17 @@ class ClaimsTable(SphinxDirective):
         table = self.parse_text_to_nodes(claims_markdown(ledger(fresh_project(self.env))))
         if any(list(node.findall(nodes.raw)) for node in table):
             raise self.error("a claim's statement holds HTML; write it in Markdown")
+        if self.env.app.builder.format == "latex":
+            _share_width(table)
         return table
+
+
+def _share_width(parts: list[nodes.Node]) -> None:
+    """Give the statements of the ledger half of a printed page."""
+    for table in (table for part in parts for table in part.findall(nodes.table)):
+        table["classes"].append("colwidths-given")
+        for column, width in zip(table.findall(nodes.colspec), (22, 42, 12, 12, 12)):
+            column["colwidth"] = width
 
 
 class ChapterClaims(SphinxDirective):

@@ -105,5 +105,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", dress_page)
     app.add_directive("citations", Citations)
     app.add_directive("executed-archive", ExecutedArchive)
-    app.connect("build-finished", finish_site)
+    # Last: the theme writes the colours of code when all else is done.
+    app.connect("build-finished", finish_site, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,7 +12,7 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,30 @@ def names_used(chapter: Chapter) -> list[str]:
     Args:
         chapter: a chapter; lines in IPython's own syntax (``%config``, ``!ls``) are passed over.
     """
-    return sorted({name for cell in chapter.code_cells for name in _imports(cell.source)})
+    trees = [_python(cell.source) for cell in chapter.code_cells]
+    return sorted(set(_imports(trees).values()) | set(_attributes(trees, _packages(trees))))
 
 
-def _imports(source: str) -> Iterator[str]:
-    """The dotted names that a cell imports, or reads from the library under another name (``ep.lift``)."""
-    tree, packages = _python(source), set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            packages |= {alias.asname or alias.name for alias in node.names if alias.name == LIBRARY}
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == LIBRARY:
-            yield from (_home(node.module or "", alias.name) for alias in node.names)
-    for node in ast.walk(tree):
+def _imports(trees: Iterable[ast.AST]) -> dict[str, str]:
+    """What a name of a chapter is in the library, for the names that are imported from it."""
+    froms = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.asname or alias.name: _home(node.module or "", alias.name)
+        for node in froms
+        if (node.module or "").partition(".")[0] == LIBRARY
+        for alias in node.names
+    }
+
+
+def _packages(trees: Iterable[ast.AST]) -> set[str]:
+    """The names under which a chapter has the library itself, as ``ep``."""
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    return {alias.asname or alias.name for node in imports for alias in node.names if alias.name == LIBRARY}
+
+
+def _attributes(trees: Iterable[ast.AST], packages: set[str]) -> Iterator[str]:
+    """What is read from the library under these names (``ep.lift``), dotted."""
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
             yield _home(LIBRARY, node.attr)
 
@@ -109,13 +121,15 @@ class FigureMap(SphinxDirective):
 
 def figure_rows(chapter: Chapter) -> Iterator[tuple[str, list[str], float]]:
     """For each captioned figure its name, and of the cells since the last one the names they use and their seconds."""
-    imported = {name.rpartition(".")[2]: name for name in names_used(chapter)}
+    trees = [_python(cell.source) for cell in chapter.code_cells]
+    imported, packages = _imports(trees), _packages(trees)
     copy = read_copy(executed_path(chapter))
     used, seconds = set[str](), 0.0
     for cell in copy.cells if copy else []:
         if cell.cell_type == "code":
-            read = {node.id for node in ast.walk(_python(cell.source)) if isinstance(node, ast.Name)}
-            used |= {imported[name] for name in read & imported.keys()}
+            tree = _python(cell.source)
+            read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            used |= {imported[name] for name in read & imported.keys()} | {*_attributes([tree], packages)}
             seconds += cell.metadata.get("papermill", {}).get("duration") or 0.0
         if figure := cell.metadata.get("mystnb", {}).get("figure"):
             yield figure["name"], sorted(used), seconds

@@ -31,6 +31,7 @@ _NAMES = {
     "networks": "Layer Network Parametrised",
     "risks": "Loss Risk cross_entropy squared_error",
     "training.ensembles": "Adam GradientDescent ensemble train",
+    "width.splitting": "split splitting_inertia with_null_neuron",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -92,6 +93,9 @@ if TYPE_CHECKING:
     from embedding_principle.training.ensembles import GradientDescent as GradientDescent
     from embedding_principle.training.ensembles import ensemble as ensemble
     from embedding_principle.training.ensembles import train as train
+    from embedding_principle.width.splitting import split as split
+    from embedding_principle.width.splitting import splitting_inertia as splitting_inertia
+    from embedding_principle.width.splitting import with_null_neuron as with_null_neuron
 
     __version__: str
 else:

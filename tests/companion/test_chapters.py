@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from companion.__main__ import main
 from companion.chapters import (
     Chapter,
     ProjectError,
@@ -20,6 +19,7 @@ from companion.chapters import (
     find_page,
     find_root,
 )
+from companion.commands import main
 
 ROOT = Path(__file__).parents[2]
 

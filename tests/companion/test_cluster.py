@@ -21,9 +21,9 @@ import nbformat
 import pytest
 from distributed import CancelledError, LocalCluster
 
-from companion.__main__ import main
 from companion.chapters import choose_chapters
 from companion.cluster import ClusterError, DaskCluster, bundle, connect
+from companion.commands import main
 from companion.execution import Outcome, run_chapters
 from companion.notebooks import Execution, OtherVersionsError, in_words
 

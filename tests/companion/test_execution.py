@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from companion.__main__ import main
 from companion.chapters import Chapter, ProjectError, choose_chapters
+from companion.commands import main
 from companion.execution import (
     LocalKernels,
     Outcome,
@@ -207,7 +207,7 @@ def test_a_changed_word_or_bound_executes_nothing_and_is_judged_at_once(
     command: str,
 ) -> None:
     monkeypatch.chdir(judged)
-    monkeypatch.setattr("companion.__main__.render", lambda root: True)
+    monkeypatch.setattr("companion.commands.render", lambda root: True)
     monkeypatch.setattr("companion.execution.execute_notebook", None)  # whatever executes would raise TypeError
 
     def declare(**changes: str) -> None:
@@ -654,7 +654,7 @@ def test_a_request_that_makes_no_sense_is_refused_before_anything_runs(
     message: str,
 ) -> None:
     monkeypatch.chdir(single)
-    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    monkeypatch.setattr("companion.commands.run_chapters", None)  # whatever runs would raise TypeError
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
 

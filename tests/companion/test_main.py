@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from companion.__main__ import main
 from companion.chapters import Chapter
+from companion.commands import main
 from companion.execution import executed_path, sealed
 from companion.notebooks import Execution
 
@@ -84,9 +84,9 @@ def test_a_disk_that_refuses_is_said_in_words(
         raise OSError(code, os.strerror(code), "_build/table.csv")
 
     monkeypatch.chdir(root)
-    monkeypatch.setattr("companion.__main__._run", lambda *arguments: [])
-    monkeypatch.setattr("companion.__main__.table_of", lambda *arguments: None)
-    monkeypatch.setattr("companion.__main__.write_table", refuse)
+    monkeypatch.setattr("companion.commands._run", lambda *arguments: [])
+    monkeypatch.setattr("companion.commands.table_of", lambda *arguments: None)
+    monkeypatch.setattr("companion.commands.write_table", refuse)
     (root / "s.yml").write_text("one: {k: [2]}", encoding="utf-8")
     assert main(["sweep", "s.yml"]) == 1
     assert capsys.readouterr().err == f"companion: _build/table.csv: {os.strerror(code)}\n"
@@ -97,3 +97,22 @@ def test_another_stream_in_place_of_the_terminal_is_left_as_it_is(root: Path, mo
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert main(["status"]) == 0
     assert "zwei Wörter" in sys.stdout.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("raise KeyboardInterrupt", 130, "interrupted; nothing was begun"),
+        ("import no_such_package", 1, "the package no_such_package is missing; `make book` installs what"),
+    ],
+)
+def test_what_happens_while_packages_are_loaded_is_said_in_words(
+    tmp_path: Path, fault: str, status: int, said: str
+) -> None:
+    (tmp_path / "yaml.py").write_text(fault, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "companion", "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

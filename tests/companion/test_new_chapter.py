@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from companion.__main__ import main
 from companion.chapters import ProjectError, choose_chapters, find_chapters
+from companion.commands import main
 from companion.execution import run_chapters
 from companion.new_chapter import new_chapter
 from companion.rendering import render_page

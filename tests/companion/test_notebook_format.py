@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from companion.__main__ import main
+from companion.commands import main
 from companion.notebook_format import DEFAULT_TIMEOUT, parse_notebook, timeout_of
 
 Change = Callable[[dict[str, Any]], Any]
@@ -163,5 +163,11 @@ def test_a_bad_notebook_is_named_and_leaves_its_neighbours_alone(
         assert "book/bad" in said
         assert said.count("\n") == 1
     if state in ("latin-1", "format 3"):
-        monkeypatch.setattr("companion.__main__.run_chapters", lambda *arguments, **options: [])
+        monkeypatch.setattr("companion.commands.run_chapters", lambda *arguments, **options: [])
         assert main(["run", "good", "-p", "k=3"]) == 0
+        capsys.readouterr()
+        assert main(["claims", "--json"]) == 1
+        shown = capsys.readouterr()
+        assert json.loads(shown.out) == []
+        assert "not up to date: good" in shown.err
+        assert "book/bad" in shown.err

@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from companion.__main__ import main
 from companion.chapters import Chapter, ProjectError
+from companion.commands import main
 from companion.downloads import Downloads
 from companion.rendering import STAMP, RenderingError, render, render_page, rendering_digest
 from companion.repository import VARIABLE
@@ -239,7 +239,7 @@ def test_a_malformed_address_is_refused_in_a_sentence_before_anything_runs(
 ) -> None:
     monkeypatch.chdir(book)
     monkeypatch.setenv(VARIABLE, address)
-    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    monkeypatch.setattr("companion.commands.run_chapters", None)  # whatever runs would raise TypeError
     assert main(["build"]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"companion: {VARIABLE} must be as https://github.com/OWNER/NAME, not {address!r}")
@@ -270,7 +270,7 @@ def test_a_damaged_stamp_means_that_the_pages_are_out_of_date(
     book: Path, monkeypatch: pytest.MonkeyPatch, stamp: bytes
 ) -> None:
     good = (book / STAMP).read_bytes()
-    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    monkeypatch.setattr("companion.rendering.run_jupyter_book", make_pages)
     (book / STAMP).write_bytes(stamp)
     shutil.copytree(book / "_build/html", book / "_build/kept")
     try:
@@ -304,7 +304,7 @@ def test_each_rendering_has_a_folder_of_its_own_and_removes_what_killed_ones_lef
         folders.append(folder)
         return make_pages(root, folder, *options)
 
-    monkeypatch.setattr("companion.rendering._run_jupyter_book", note)
+    monkeypatch.setattr("companion.rendering.run_jupyter_book", note)
     for turn in range(3):
         (root / "book/intro.md").write_text(f"# Intro {turn}", encoding="utf-8")
         assert render(root)
@@ -313,7 +313,7 @@ def test_each_rendering_has_a_folder_of_its_own_and_removes_what_killed_ones_lef
         assert (root / "_build/draft/index.html").read_text(encoding="utf-8") == folders[-1].name
     assert len(set(folders)) == 6
     # The orphans that wrote last are gone with the next build; now none writes any more.
-    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    monkeypatch.setattr("companion.rendering.run_jupyter_book", make_pages)
     (root / "book/intro.md").write_text("# Intro", encoding="utf-8")
     assert render(root)
     render_page(root, Path("book/one.ipynb"))
@@ -325,7 +325,7 @@ def test_a_killed_swap_leaves_no_stamp_for_other_pages(
     tmp_path: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tiny.project(tmp_path, {"one": {"code": []}})
-    monkeypatch.setattr("companion.rendering._run_jupyter_book", make_pages)
+    monkeypatch.setattr("companion.rendering.run_jupyter_book", make_pages)
     assert render(root)
     intro = (root / "book/intro.md").read_text(encoding="utf-8")
     (root / "book/intro.md").write_text("# Changed", encoding="utf-8")
@@ -435,7 +435,7 @@ def test_a_failing_chapter_stops_the_build_after_the_others_have_run(
     book: Path, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(book)
-    monkeypatch.setattr("companion.__main__.render", None)  # whatever renders would raise TypeError
+    monkeypatch.setattr("companion.commands.render", None)  # whatever renders would raise TypeError
     tiny.notebook(book / "book/one.ipynb", ["1 / 0"])
     tiny.notebook(book / "book/deep/two.ipynb", ["1 / 1"])
     assert main(["build"]) == 1

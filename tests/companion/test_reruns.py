@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from companion.__main__ import main
 from companion.chapters import Chapter, name_in_book
+from companion.commands import main
 from companion.progress import Progress
 from companion.rendering import RenderingError, render_page
 
@@ -54,7 +54,7 @@ def _within(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages that are made at once, for tests of the table."""
-    monkeypatch.setattr("companion.__main__.render_page", lambda root, page, run: (run.parent / "html/page.html", ""))
+    monkeypatch.setattr("companion.commands.render_page", lambda root, page, run: (run.parent / "html/page.html", ""))
 
 
 def test_a_run_ends_with_a_table_and_a_page_of_its_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_a_page_that_fails_loses_no_run(monkeypatch: pytest.MonkeyPatch, capsys:
     def refuse(*arguments: object, **options: object) -> None:
         raise RenderingError("Jupyter Book failed")
 
-    monkeypatch.setattr("companion.__main__.render_page", refuse)
+    monkeypatch.setattr("companion.commands.render_page", refuse)
     assert main(["run", "part/one", "-p", "k=6"]) == 0
     said = capsys.readouterr()
     assert re.search(r"D1-one +1e-15 +4 +≤ 1e-12 +failed", said.out)
@@ -179,7 +179,7 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
 
 
 def test_a_version_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("companion.__main__.DISTRIBUTION", "no-such-distribution")
+    monkeypatch.setattr("companion.commands.DISTRIBUTION", "no-such-distribution")
     assert main(["--version"]) == 2
     assert "is not installed; `make book` installs it" in capsys.readouterr().err
 

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import pytest
 from pandas import DataFrame, concat
 
-from companion.__main__ import main
 from companion.chapters import Chapter
 from companion.claims import VERDICTS
+from companion.commands import main
 from companion.execution import Outcome
 from companion.sweeps import MARKERS, ParameterSet, draw_figure, read_sweep, table_of, write_table
 
@@ -99,7 +99,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_anything_runs(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     monkeypatch.chdir(root)
-    monkeypatch.setattr("companion.__main__.run_chapters", None)  # whatever runs would raise TypeError
+    monkeypatch.setattr("companion.commands.run_chapters", None)  # whatever runs would raise TypeError
     Path("bad.yml").write_text(text, encoding="utf-8")
     assert main(["sweep", "bad.yml"]) == 2
     said = capsys.readouterr().err
@@ -165,8 +165,8 @@ def test_sweeps_of_like_names_have_results_of_their_own(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(root)
-    monkeypatch.setattr("companion.__main__._run", lambda *arguments: [])
-    monkeypatch.setattr("companion.__main__.table_of", lambda *arguments: table([1], [0.5]))
+    monkeypatch.setattr("companion.commands._run", lambda *arguments: [])
+    monkeypatch.setattr("companion.commands.table_of", lambda *arguments: table([1], [0.5]))
     files = [Path(name) for name in ("s.yml", "s.yaml", "s", "s.v1.yml", "s.v2.yml", "a/s.yml", "b/s.yml", "ä b.yml")]
     files += [tmp_path / "s.yml", tmp_path / "x/s.yml", Path("a/../b/s.yml")]
     places = []
@@ -187,8 +187,8 @@ def test_a_figure_that_fails_leaves_table_and_exit_code(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(root)
-    monkeypatch.setattr("companion.__main__._run", lambda *arguments: [])
-    monkeypatch.setattr("companion.__main__.table_of", lambda *arguments: table([1, 2], [0.5, 0.6]))
+    monkeypatch.setattr("companion.commands._run", lambda *arguments: [])
+    monkeypatch.setattr("companion.commands.table_of", lambda *arguments: table([1, 2], [0.5, 0.6]))
     Path("fails.yml").write_text("part/one: {k: [2]}", encoding="utf-8")
     assert main(["sweep", "fails.yml"]) == 0
     assert Path("_build/sweeps/fails.yml.svg").is_file()
@@ -340,7 +340,7 @@ def test_counts_stay_counts_where_some_rows_have_none(tmp_path: Path) -> None:
 
 
 def test_the_command_line_starts_without_what_only_sweeps_need() -> None:
-    code = "import sys, companion.__main__\nprint({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, companion.commands\nprint({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

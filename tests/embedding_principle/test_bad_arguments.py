@@ -46,7 +46,7 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import compatible
+from embedding_principle.width import compatible, splitting
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -120,7 +120,7 @@ def good_calls() -> dict[str, Call]:
     lifted_point, straight_point = lifted(), straight()
     outputs = torch.tensor([[1.0, 2.0], [4.0, 3.0], [0.0, 1.0]], dtype=torch.float64)
     labels, one_more = torch.tensor([1, 1, 0]), Insertion(0, 2, relu)
-    descent = ensembles.GradientDescent(0.1)
+    descent, blocks = ensembles.GradientDescent(0.1), splitting.neuron_blocks(risk(), theta, 0, 1)
     fold, (critical_risk, critical_theta) = compatible.three_fold(SMOOTH), planted_risk()
     calls: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
         ("activations.AffinePiece", AffinePiece, {"lower": 0.0, "upper": 1.0, "slope": 2.0, "intercept": 0.5}),
@@ -180,6 +180,56 @@ def good_calls() -> dict[str, Call]:
                 "loss": squared_error,
                 "orthogonal_to": torch.ones(1, 20).double(),
             },
+        ),
+        ("width.splitting.widened", splitting.widened, {"network": SMOOTH, "position": 0, "by": 2}),
+        (
+            "width.splitting.split",
+            splitting.split,
+            {"point": point(SMOOTH, 3), "position": 0, "neuron": 1, "shares": (0.5, 0.5)},
+        ),
+        (
+            "width.splitting.with_null_neuron",
+            splitting.with_null_neuron,
+            {"point": point(SMOOTH), "position": 0, "bias": 0.5},
+        ),
+        (
+            "width.splitting.splitting_coordinates",
+            splitting.splitting_coordinates,
+            {"network": SMOOTH, "position": 0, "neuron": 1, "shares": (0.5, 0.5)},
+        ),
+        (
+            "width.splitting.null_coordinates",
+            splitting.null_coordinates,
+            {"network": SMOOTH, "position": 0, "bias": 0.5},
+        ),
+        (
+            "width.splitting.neuron_blocks",
+            splitting.neuron_blocks,
+            {"risk": risk(), "theta": theta, "position": 0, "neuron": 1},
+        ),
+        (
+            "width.splitting.null_blocks",
+            splitting.null_blocks,
+            {"risk": risk(), "theta": theta, "position": 0, "bias": 0.5},
+        ),
+        ("width.splitting.splitting_block", splitting.splitting_block, {"blocks": blocks, "shares": (0.5, 0.5)}),
+        ("width.splitting.coupling_rank", splitting.coupling_rank, {"blocks": blocks}),
+        ("width.splitting.splitting_inertia", splitting.splitting_inertia, {"blocks": blocks, "shares": (0.5, 0.5)}),
+        (
+            "width.splitting.splitting_violations",
+            splitting.splitting_violations,
+            {
+                "narrow": point(SMOOTH),
+                "wide": splitting.split(point(SMOOTH), 0, 1, (0.5, 0.5)),
+                "position": 0,
+                "neuron": 1,
+                "tolerance": 1e-10,
+            },
+        ),
+        (
+            "width.splitting.SplittingBlocks",
+            splitting.SplittingBlocks,
+            {"curvature": blocks.curvature, "coupling": blocks.coupling, "error": 1e-15},
         ),
         ("linear_fits.least_squares", linear_fits.least_squares, {"inputs": X, "targets": Y}),
         ("linear_fits.affine_fit", linear_fits.affine_fit, {"inputs": X, "targets": Y}),

@@ -4,7 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-from companion.chapters import find_chapters
+import nbformat
+
+from companion.chapters import Chapter, find_chapters
 from companion.sphinx_reference import names_used
 
 # Hands on the names of the others.
@@ -47,9 +49,28 @@ def test_every_figure_is_mapped_to_what_it_was_computed_with(site: Path, root: P
         if "figure" in cell.metadata.get("mystnb", {})
     ]
     assert [name for name in captioned if f"#{name}" not in page] == []
+    (row,) = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*#fig-your-network.*?</tr>", page, flags=re.DOTALL)
+    assert "embedding_principle.depth.pruning.prune" in row, "it reads the library's names as ep.prune"
     (row,) = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*#fig-cone-laws.*?</tr>", page, flags=re.DOTALL)
     assert "embedding_principle.depth.cones.measure.gaussian_measure" in row
     assert float(re.findall(r"<p>([\d.]+)</p></td>\s*</tr>", row)[0]) > 0
+
+
+def test_names_read_from_the_package_in_another_cell_are_used(root: Path, tmp_path: Path) -> None:
+    cells = [
+        "import embedding_principle as ep",
+        "point = ep.lift(\n    ep.relu)",
+        "from embedding_principle import prune",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (tmp_path / "book").mkdir()
+    nbformat.write(notebook, tmp_path / "book/one.ipynb")
+    assert names_used(Chapter(tmp_path, Path("book/one.ipynb"))) == [
+        "embedding_principle.activations.relu",
+        "embedding_principle.depth.lifting.lift",
+        "embedding_principle.depth.pruning.prune",
+    ]
 
 
 def test_no_entry_shows_markup(site: Path) -> None:

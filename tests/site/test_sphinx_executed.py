@@ -18,9 +18,9 @@ from papermill.cli import papermill as papermill_cli
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from companion.__main__ import _parser
 from companion.chapters import Chapter, choose_chapters
 from companion.claims import Claim, Declaration, Measurement
+from companion.commands import _parser
 from companion.execution import sealed
 from companion.ledger import Status
 from companion.measuring import MEASURED_MIME
@@ -448,3 +448,6 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "cores 2.",
     ):
         assert part in text
+    missed = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [{**row, "met": False}]})
+    assert "20, missed" in missed
+    assert "met" not in missed.replace("missed", "")

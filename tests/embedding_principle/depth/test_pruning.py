@@ -1,5 +1,7 @@
 """Pruning: exact on linear layers, with a known error on others, and what it refuses."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -167,6 +169,14 @@ def test_accuracy_and_agreement_are_counted_by_hand():
     outputs = torch.tensor([[[3.0, 1, 2], [0, 5, 1], [1, 2, 9]], [[0.0, 1, 0], [0, 1, 0], [0, 1, 0]]])
     assert accuracy(outputs, torch.tensor([0, 1, 1])).tolist() == pytest.approx([2 / 3, 2 / 3])
     assert agreement(outputs[0], outputs[1]).item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_output_that_is_no_number_is_of_no_class(value):
+    outputs = torch.tensor([[3.0, 1, 2], [value, 5, 1], [value, value, value]], dtype=torch.float64)
+    for label in range(3):
+        assert accuracy(outputs[1:], torch.tensor([label, label])).item() == 0
+    assert accuracy(outputs, torch.tensor([0, 0, 0])).item() == pytest.approx(1 / 3)
 
 
 def test_the_class_share_is_that_of_an_analysis_of_variance():
