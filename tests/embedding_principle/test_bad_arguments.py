@@ -46,7 +46,8 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import reduction, splitting, symmetry
+from embedding_principle.width import compatible, reduction, splitting, symmetry
+from embedding_principle.width import compatible, splitting
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -110,6 +111,11 @@ def measuring(method: str) -> dict[str, Any]:
     return {"normals": eye, "runs": 2, "generator": generator(), **options}
 
 
+def planted_risk() -> tuple[Risk, Tensor]:
+    theta = torch.linspace(-1, 1, 9).double()
+    return planting.plant(Parametrised(SMOOTH, theta), LINE.repeat(2, 2), generator=generator()), theta
+
+
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -123,6 +129,7 @@ def good_calls() -> dict[str, Call]:
     outputs = torch.tensor([[1.0, 2.0], [4.0, 3.0], [0.0, 1.0]], dtype=torch.float64)
     labels, one_more = torch.tensor([1, 1, 0]), Insertion(0, 2, relu)
     descent, blocks = ensembles.GradientDescent(0.1), splitting.neuron_blocks(risk(), theta, 0, 1)
+    fold, (critical_risk, critical_theta) = compatible.three_fold(SMOOTH), planted_risk()
     calls: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
         ("activations.AffinePiece", AffinePiece, {"lower": 0.0, "upper": 1.0, "slope": 2.0, "intercept": 0.5}),
         ("activations.AffinePiece.contains", AffinePiece(0.0, 1.0, 1.0).contains, {"z": X}),
@@ -383,6 +390,45 @@ def good_calls() -> dict[str, Call]:
             "depth.dimensions.sampled_dimension",
             dimensions.sampled_dimension,
             {"equations": equations(), "generator": generator(), "radius": 1e-5},
+        ),
+        *(
+            (f"width.compatible.{of.__name__}", of, {"embedding": fold})
+            for of in (
+                compatible.betas,
+                compatible.differential,
+                compatible.gradient_matrix,
+                compatible.constraint_dimension,
+            )
+        ),
+        ("width.compatible.embed", compatible.embed, {"embedding": fold, "point": point(SMOOTH)}),
+        ("width.compatible.embedded_gradient", compatible.embedded_gradient, {"embedding": fold, "gradient": theta}),
+        ("width.compatible.three_fold", compatible.three_fold, {"network": SMOOTH}),
+        (
+            "width.compatible.Embedding",
+            compatible.Embedding,
+            # Lists: a tuple of tensors would be taken for a point that is made later.
+            {"network": SMOOTH} | {name: [*getattr(fold, name)] for name in ("indices", "factors", "constants")},
+        ),
+        (
+            "width.compatible.random_embedding",
+            compatible.random_embedding,
+            {"network": SMOOTH, "widths": (2, 3, 1), "generator": generator(), "null": 0.5, "spread": 0.1},
+        ),
+        (
+            "width.compatible.violations",
+            compatible.violations,
+            {"narrow": point(SMOOTH), "wide": compatible.embed(fold, point(SMOOTH)), "indices": [*fold.indices]}
+            | {"tolerance": 1e-9},
+        ),
+        (
+            "width.compatible.compatible_dimension",
+            compatible.compatible_dimension,
+            {"narrow": (2, 2, 1), "wide": (2, 3, 1)},
+        ),
+        (
+            "width.compatible.copies_dimension",
+            compatible.copies_dimension,
+            {"risk": critical_risk, "theta": critical_theta, "copies": [1, 2]},
         ),
         (
             "depth.lifting.Insertion",
