@@ -47,7 +47,6 @@ from embedding_principle.networks import Layer, Network, Parametrised, flatten, 
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
 from embedding_principle.width import compatible, reduction, splitting, symmetry
-from embedding_principle.width import compatible, splitting
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
