@@ -46,7 +46,7 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import compatible, reduction, splitting, symmetry
+from embedding_principle.width import compatible, reduction, splitting, strict_saddles, symmetry
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -402,6 +402,16 @@ def good_calls() -> dict[str, Call]:
         ("width.compatible.embed", compatible.embed, {"embedding": fold, "point": point(SMOOTH)}),
         ("width.compatible.embedded_gradient", compatible.embedded_gradient, {"embedding": fold, "gradient": theta}),
         ("width.compatible.three_fold", compatible.three_fold, {"network": SMOOTH}),
+        (
+            "width.strict_saddles.second_order_part",
+            strict_saddles.second_order_part,
+            {"risk": critical_risk, "theta": critical_theta},
+        ),
+        (
+            "width.strict_saddles.strict_saddle_embedding",
+            strict_saddles.strict_saddle_embedding,
+            {"risk": critical_risk, "theta": critical_theta, "bias": 0.3},
+        ),
         (
             "width.compatible.Embedding",
             compatible.Embedding,

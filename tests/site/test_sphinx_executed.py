@@ -121,13 +121,12 @@ def render(root: Path, conf: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
-def read_chapter(root: Path, *, draft: bool = False) -> NotebookNode:
+def read_chapter(root: Path, *, draft: bool = False, builder: str = "html") -> NotebookNode:
     """Hand the chapter to the extension as Sphinx does before it parses a page; returns what Sphinx then parses."""
     path = root / "book/one.ipynb"
     env = SimpleNamespace(doc2path=lambda docname: str(root / f"{docname}.ipynb"), note_dependency=lambda path: None)
-    app = cast(
-        Sphinx, SimpleNamespace(srcdir=root, env=env, config=SimpleNamespace(companion_draft=draft, companion_run=""))
-    )
+    config, made = SimpleNamespace(companion_draft=draft, companion_run=""), SimpleNamespace(format=builder)
+    app = cast(Sphinx, SimpleNamespace(srcdir=root, env=env, config=config, builder=made))
     source = [path.read_text(encoding="utf-8")]
     show_executed(app, "book/one", source)
     return nbformat.reads(source[0], as_version=4)
