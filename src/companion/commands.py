@@ -1,14 +1,16 @@
-"""The commands: run, parameters, sweep, status, claims, check, compare, build, pdf, page, new."""
+"""The commands: run, parameters, sweep, status, claims, check, compare, build, pdf, page, new, verify."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import io
 import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -205,6 +207,16 @@ def new_command(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def verify_command(root: Path, options: argparse.Namespace) -> int:
+    """``verify``: check certificates by a program of its own, which sees nothing of the project."""
+    # The file is found and not imported: finding a module of a package would import the package.
+    spec = importlib.util.find_spec("embedding_principle")
+    if spec is None or spec.origin is None:
+        raise ProjectError("the checker is part of embedding_principle, which is not installed; run `pip install .`")
+    checker = Path(spec.origin).parent / "certificates" / "check.py"
+    return subprocess.run([sys.executable, "-S", "-I", str(checker), *options.files]).returncode
+
+
 def _run(
     chapters: Sequence[Chapter],
     parameters: Sequence[Mapping[str, Any]],
@@ -325,6 +337,8 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
     new.add_argument("name", type=_not_empty, metavar="PART/NAME", help="as width/splitting")
     new.add_argument("--title", type=_not_empty, help="the chapter's title (default: from its name)")
+    verify = commands.add_parser("verify", help="check certificates again: 0 all proved, 1 not all")
+    verify.add_argument("files", nargs="+", type=_not_empty, metavar="FILE", help="a certificate")
     for command, function in [
         (run, run_command),
         (settable, parameters_command),
@@ -337,6 +351,7 @@ def _parser() -> argparse.ArgumentParser:
         (pdf, pdf_command),
         (page, page_command),
         (new, new_command),
+        (verify, verify_command),
     ]:
         command.set_defaults(command=function)
     for command in (run, sweep, check, build):

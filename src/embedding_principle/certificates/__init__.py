@@ -1,0 +1,1 @@
+"""Statements about critical points that interval arithmetic proves and a small independent program checks again."""
