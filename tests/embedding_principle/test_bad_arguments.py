@@ -31,6 +31,7 @@ from embedding_principle import (
     saturation,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
+from embedding_principle.certificates.certify import certify
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
 from embedding_principle.depth import (
     approximate,
@@ -188,6 +189,7 @@ def good_calls() -> dict[str, Call]:
                 "orthogonal_to": torch.ones(1, 20).double(),
             },
         ),
+        ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
         ("width.splitting.widened", splitting.widened, {"network": SMOOTH, "position": 0, "by": 2}),
         (
             "width.splitting.split",

@@ -80,7 +80,7 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
     if radius is not None and not (math.isfinite(radius) and radius > 2.0**-150):
         raise ValueError(f"radius: must be finite and above 2^-150, got {radius}; None proposes one")
     data = [_columns(risk.inputs), _columns(risk.targets)]
-    problem = (network.widths, names, *data)
+    problem = (network.widths, names, data[0], data[1])
     centre = given = [float(v) for v in theta]
     reason = "undecided: the Hessian is singular"
     best = [radius] * len(centre) if radius is not None else [math.nan] * len(centre)
@@ -92,6 +92,8 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
             )
         except check.Refused as refusal:
             reason = str(refusal)
+            continue
+        except (ValueError, OverflowError):  # an inverse that is not finite
             continue
         ends = (_float(low, -math.inf), _float(high, math.inf))
         text = check.sealed(
@@ -117,7 +119,7 @@ def _columns(table: Tensor) -> list[Any]:
     return [check.Ball([check.read(float(v).hex())[0] for v in column], 1) for column in table.T]
 
 
-def _proposals(problem: tuple[Any, ...], centre: list[float]) -> Iterator[tuple[list[float], list[float]]]:
+def _proposals(problem: tuple[Any, Any, Any, Any], centre: list[float]) -> Iterator[tuple[list[float], list[float]]]:
     """Newton's method from the centre, then boxes of several sizes over the size of its last step."""
     for last in (False, False, False, True):
         _, gradient, hessian = check.derivatives(*problem, [check.read(v.hex()) for v in centre])

@@ -5,8 +5,8 @@ Run as ``python -S -I check.py FILE …``; the exit status is 0 if every file is
 A certificate says: *within ``radius`` of ``centre``, coordinate by coordinate, lies exactly one critical point of the
 risk, its Hessian has this inertia, and its risk lies in this interval*. The steps: the digest; the derivatives of the
 network as integers with error radii; Krawczyk's test: with C an approximate inverse of the Hessian, |C ∇R(centre)| +
-|I − C H| ρ < ρ for every matrix H between the bounds of the Hessian over the box. Then θ ↦ θ − C ∇R(θ) maps the box into
-its inside (so there is a zero), every such H is regular (so there is only one), and all symmetric ones have one inertia.
+|I − C H| ρ < ρ for every matrix H between the bounds of the Hessian over the box. Then θ ↦ θ − C ∇R(θ) maps the box
+into its inside (there is a zero), every such H is regular (only one), and all symmetric ones have one inertia.
 """
 
 import hashlib

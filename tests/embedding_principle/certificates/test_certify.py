@@ -28,7 +28,7 @@ def planted(activation: Activation = tanh, widths: tuple[int, ...] = (1, 2, 1), 
     generator = torch.Generator().manual_seed(seed)
     network = Network.uniform(widths, activation)
     theta = torch.randn(network.n_parameters, generator=generator, dtype=torch.float64)
-    x = torch.randn(15, widths[0], generator=generator, dtype=torch.float64)
+    x = torch.randn(20, widths[0], generator=generator, dtype=torch.float64)
     return plant(Parametrised(network, theta), x, generator=generator, residual=0.1), theta
 
 
@@ -108,6 +108,25 @@ def test_planted_points_are_proved_and_checked_again(activation: Activation, wid
     assert found.risk[1] >= risk(theta).item() * (1 - 1e-13)
     assert (theta - torch.tensor(found.centre)).abs().max() < 1e-6
     assert check.verify(found.document) == list(found.inertia)
+
+
+@pytest.mark.parametrize("widths", [(2, 3, 1), (2, 3, 2, 2), (1, 2, 2, 2, 1)], ids=str)
+def test_deep_derivatives_are_those_of_autograd(widths: tuple[int, ...]) -> None:
+    risk, theta = planted(softplus, widths) if widths[1] == 3 else planted(tanh, widths)
+    data = [
+        [check.Ball([check.read(v.hex())[0] for v in c], 1) for c in t.T.tolist()] for t in (risk.inputs, risk.targets)
+    ]
+    names = [activation.name for activation in risk.network.activations]
+    moved = theta + 0.1  # the gradient does not vanish here
+    at = [check.read(v.hex()) for v in moved.tolist()]
+    value, gradient, hessian = check.derivatives(widths, names, *data, at)
+    true = torch.func.hessian(risk)(moved)
+    found = torch.tensor([[m / check.ONE for m, _ in row] for row in hessian], dtype=torch.float64)
+    assert torch.allclose(found, true, rtol=1e-11, atol=1e-11)
+    slope = torch.tensor([m / check.ONE for m, _ in gradient], dtype=torch.float64)
+    assert torch.allclose(slope, risk.gradient(moved), rtol=1e-11, atol=1e-12)
+    assert value[0] / check.ONE == pytest.approx(risk(moved).item(), rel=1e-12)
+    assert max(r for row in hessian for _, r in row) < check.ONE >> 150
 
 
 def test_what_must_not_be_proved() -> None:
