@@ -47,7 +47,7 @@ from embedding_principle.depth.lifting import Insertion
 from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 from embedding_principle.training import backpropagation, ensembles, plateaus
-from embedding_principle.width import compatible, reduction, splitting, strict_saddles, symmetry
+from embedding_principle.width import compatible, encounters, reduction, splitting, strict_saddles, symmetry
 
 SMOOTH = Network.uniform((2, 2, 1), tanh)
 DEEP = Network((2, 2, 2, 1), (relu, tanh))
@@ -536,6 +536,13 @@ def good_calls() -> dict[str, Call]:
         ("datasets.wine", datasets.wine, {}),
         ("datasets.digits", datasets.digits, {"train": 20, "test": 10, "side": 4}),
         ("datasets.one_dimensional", datasets.one_dimensional, {"name": "wave", "n": 20}),
+        (
+            "width.encounters.equal_neurons",
+            encounters.equal_neurons,
+            {"point": point(SMOOTH), "tolerance": 1e-5},
+        ),
+        ("width.encounters.origin", encounters.origin, {"point": point(SMOOTH), "tolerance": 1e-5}),
+        ("width.encounters.equal_functions", encounters.equal_functions, {"outputs": X[:, :, None], "tolerance": 1e-5}),
         (
             "width.reduction.aligned_groups",
             reduction.aligned_groups,

@@ -1,0 +1,153 @@
+r"""Where critical points of a wide network come from: merged and silent neurons, and the origin.
+
+One hidden layer. Zhang et al. (arXiv:2105.14573), Figure 4, sort the critical points of a network of width m by their
+*origin*: the narrowest network with the same function, of width m₀. Neurons that receive the same incoming weights
+and bias are merged, and their outgoing weights are added; for an odd activation, σ(−z) = −σ(z), so are neurons of
+opposite weights. Neurons that transmit nothing, or whose incoming weights vanish, are left out; the constant of the
+latter moves into the output bias. At m₀ copies of shares that are not zero the degeneracy of the Hessian is m − m₀,
+if the origin's own Hessian and its blocks M are regular (book, chapter on splitting).
+"""
+
+import torch
+from torch import Tensor
+
+from embedding_principle.arguments import checked, number, variable
+from embedding_principle.networks import Layer, Network, Parametrised, flatten
+
+# The labels of neurons that are left out.
+SILENT, CONSTANT = -1, -2
+
+# Outputs of converged searches for the same critical function agree to 1e-7 at least, along flat directions too.
+_SAME = 1e-5
+
+
+@checked
+def equal_neurons(point: Parametrised, *, tolerance: float = _SAME) -> Tensor:
+    """Which neurons are copies of each other: labels 0, 1, …, or −1 for silent, −2 for constant neurons.
+
+    Incoming weights and bias agree if no entry differs by more than `tolerance` of 1 + the largest entry. A group is
+    silent if its outgoing weights sum to less than that in modulus, a neuron constant if its incoming weights (without
+    bias) are as small.
+
+    Args:
+        point: one hidden layer, (P,).
+        tolerance: relative to 1 + size.
+
+    Returns:
+        (m,) of integers; the groups are numbered by their first neuron.
+
+    Raises:
+        ValueError: if the network has another number of hidden layers or batch normalization, the point is a batch or
+            not finite, or the tolerance is negative.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> theta = torch.tensor([2.0, -2.0, 3.0, 0.0, 1.0, -1.0, 0.0, 0.5, 0.5, 1.0, 0.0, 1.0, 0.0]).double()
+        >>> equal_neurons(Parametrised(Network.uniform((1, 4, 1), tanh), theta)).tolist()
+        [0, 0, -1, -2]
+    """
+    return _labels(point, number("tolerance", tolerance, at_least=0.0))
+
+
+@checked
+def origin(point: Parametrised, *, tolerance: float = _SAME) -> Parametrised:
+    """The narrowest network with the same function: copies merged, silent and constant neurons left out.
+
+    Args:
+        point: one hidden layer, (P,).
+        tolerance: as for `equal_neurons`.
+
+    Returns:
+        θ of width m₀, in the order of the groups; a point without copies and silent neurons is its own origin.
+
+    Raises:
+        ValueError: as `equal_neurons`, or if no neuron is left: the function is constant, and has no origin of width 1.
+
+    Example:
+        >>> from embedding_principle.activations import tanh
+        >>> theta = torch.tensor([2.0, 2.0, 3.0, 1.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.1]).double()
+        >>> origin(Parametrised(Network.uniform((1, 3, 1), tanh), theta)).theta
+        tensor([2.0000, 1.0000, 0.7500, 0.1000], dtype=torch.float64)
+    """
+    labels = _labels(point, number("tolerance", tolerance, at_least=0.0))
+    width = int(labels.max()) + 1
+    if width < 1:
+        raise ValueError("point: its function is constant, and no neuron is left; leave such points out")
+    first, second = (Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers())
+    leaders = torch.stack([(labels == group).nonzero()[0, 0] for group in range(width)])
+    member = torch.nn.functional.one_hot(labels.clamp(min=0), width).to(first.weight) * (labels >= 0)[:, None]
+    if _odd(point.network):
+        member *= _signs(first, first.weight[leaders], first.bias[leaders])
+    constants = labels == CONSTANT
+    level = point.network.activations[0].function(first.bias[constants])
+    bias = second.bias + second.weight[:, constants] @ level
+    network = Network((point.network.widths[0], width, point.network.widths[2]), point.network.activations)
+    layers = [Layer(first.weight[leaders], first.bias[leaders]), Layer(second.weight @ member, bias)]
+    return Parametrised(network, flatten(layers))
+
+
+@checked
+def equal_functions(outputs: Tensor, *, tolerance: float = _SAME) -> Tensor:
+    """Number critical points by their function over the data: the first of each new function opens a group.
+
+    Args:
+        outputs: over the samples, (S, n, p).
+        tolerance: largest difference of an output, relative to 1 + the largest modulus of the group's.
+
+    Returns:
+        (S,) of integers 0, 1, …
+
+    Raises:
+        ValueError: if the outputs are not finite numbers of that shape, or the tolerance is negative.
+
+    Example:
+        >>> outputs = torch.tensor([[[0.0], [1.0]], [[0.0], [2.0]], [[0.0], [1.0 + 1e-9]]]).double()
+        >>> equal_functions(outputs).tolist()
+        [0, 1, 0]
+    """
+    outputs = variable("outputs", outputs, ("S", "n", "p")).detach()
+    tolerance = number("tolerance", tolerance, at_least=0.0)
+    flat = outputs.flatten(1)
+    labels, groups = torch.full((len(flat),), -1), 0
+    while (labels < 0).any():
+        leader = flat[int((labels < 0).nonzero()[0, 0])]
+        near = (flat - leader).abs().amax(1) <= tolerance * (1 + leader.abs().max())
+        labels[near & (labels < 0)] = groups
+        groups += 1
+    return labels
+
+
+def _labels(point: Parametrised, tolerance: float) -> Tensor:
+    variable("point", point.theta, (point.network.n_parameters,))
+    if len(point.network.widths) != 3 or point.network.batch_norm_epsilon is not None:
+        raise ValueError("point: expected one hidden layer without batch normalization; give such a network")
+    first, second = (Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers())
+    both = torch.cat([first.weight, first.bias[:, None]], 1)
+    odd = _odd(point.network)
+    constant = first.weight.abs().amax(1) <= tolerance
+    labels, groups = torch.where(constant, CONSTANT, SILENT), 0
+    placed = constant.clone()
+    for neuron in range(len(both)):
+        if placed[neuron]:
+            continue
+        room = tolerance * (1 + both[neuron].abs().max())
+        same = (both - both[neuron]).abs().amax(1) <= room
+        opposite = ((both + both[neuron]).abs().amax(1) <= room) & odd
+        found = (same | opposite) & ~placed
+        total = second.weight[:, found & same].sum(1) - second.weight[:, found & ~same].sum(1)
+        audible = float(total.abs().max()) > tolerance * (1 + float(second.weight.abs().max()))
+        labels[found] = groups if audible else SILENT
+        groups += audible
+        placed |= found
+    return labels
+
+
+def _signs(first: Layer, weights: Tensor, biases: Tensor) -> Tensor:
+    """±1 for each neuron and leader: whether they point the same way, (m, m₀)."""
+    return torch.where(first.weight @ weights.mT + first.bias[:, None] * biases >= 0, 1.0, -1.0).to(weights)
+
+
+def _odd(network: Network) -> bool:
+    z = torch.linspace(0.1, 4, 9, dtype=torch.float64)
+    function = network.activations[0].function
+    return bool(torch.equal(function(-z), -function(z)))
