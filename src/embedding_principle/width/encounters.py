@@ -11,7 +11,7 @@ if the origin's own Hessian and its blocks M are regular (book, chapter on split
 import torch
 from torch import Tensor
 
-from embedding_principle.arguments import checked, number, variable
+from embedding_principle.arguments import checked, number, real
 from embedding_principle.networks import Layer, Network, Parametrised, flatten
 
 # The labels of neurons that are left out.
@@ -105,7 +105,7 @@ def equal_functions(outputs: Tensor, *, tolerance: float = _SAME) -> Tensor:
         >>> equal_functions(outputs).tolist()
         [0, 1, 0]
     """
-    outputs = variable("outputs", outputs, ("S", "n", "p")).detach()
+    outputs = real("outputs", outputs, ("S", "n", "p")).detach()
     tolerance = number("tolerance", tolerance, at_least=0.0)
     flat = outputs.flatten(1)
     labels, groups = torch.full((len(flat),), -1), 0
@@ -118,7 +118,7 @@ def equal_functions(outputs: Tensor, *, tolerance: float = _SAME) -> Tensor:
 
 
 def _labels(point: Parametrised, tolerance: float) -> Tensor:
-    variable("point", point.theta, (point.network.n_parameters,))
+    real("point", point.theta, (point.network.n_parameters,))
     if len(point.network.widths) != 3 or point.network.batch_norm_epsilon is not None:
         raise ValueError("point: expected one hidden layer without batch normalization; give such a network")
     first, second = (Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers())
