@@ -78,8 +78,7 @@ def test_the_constant_of_a_neuron_without_inputs_moves_into_the_output_bias() ->
 
 def dense_zeros(risk: Risk, theta: Tensor) -> int:
     """Zero eigenvalues of the Hessian that autograd makes, one derivative after the other."""
-    matrix = torch.autograd.functional.hessian(risk, theta)
-    assert isinstance(matrix, Tensor)
+    matrix = torch.func.hessian(risk)(theta)
     return inertia((matrix + matrix.mT) / 2).zero
 
 
