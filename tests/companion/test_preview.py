@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from companion import figures
 from companion.claims import Claim, Declaration, Measurement
 from companion.preview import SIZE, draw_preview
 
@@ -26,6 +27,7 @@ def test_it_has_the_size_that_is_asked_for_and_counts_the_claims(
         return text(self, x, y, words, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Figure, "text", heard)
+    figures.use_style()  # the style of the chapters, in which Matplotlib lays figures out by itself, changes nothing
     draw_preview("A book", [claim(1e-15), claim(1e-15), claim(1.0)], tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     assert struct.unpack(">II", content[16:24]) == SIZE
