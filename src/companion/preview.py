@@ -26,8 +26,8 @@ def draw_preview(title: str, claims: Iterable[Claim], file: Path) -> None:
         file: where to; its directory exists.
     """
     counts = Counter(claim.verdict for claim in claims)
-    with mpl.rc_context({"font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(SIZE[0] / DPI, SIZE[1] / DPI), dpi=DPI, facecolor="white", layout="none")
+    with mpl.rc_context({"font.family": "DejaVu Sans", "figure.constrained_layout.use": False}):
+        figure = Figure(figsize=(SIZE[0] / DPI, SIZE[1] / DPI), dpi=DPI, facecolor="white")
         figure.text(0.06, 0.72, title, fontsize=42, weight="bold", color="#1f2937")
         figure.text(0.06, 0.58, f"{counts.total()} claims, executed, each with a control", fontsize=26, color="#374151")
         axis = figure.add_axes((0.06, 0.3, 0.88, 0.14))
