@@ -12,7 +12,7 @@ book: .venv/installed-book
 test: .venv/installed-all
 	$(BIN)/python -m companion run
 	@$(MAKE) --no-print-directory --jobs 2 book check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed-all
 	$(BIN)/ruff check .

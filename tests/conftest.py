@@ -1,8 +1,6 @@
 """Settings that all tests share, and what becomes of the tests of a book that is not there."""
 
-import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,26 +44,6 @@ class MissingBook(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: str | None = None) -> str:
         return str(excinfo.value)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file in one process, for they share what it makes, and those of one page of the book.
-
-    The tests that drive a browser over all pages take as long as all others: half of the pages go to each process.
-    """
-    group = item.nodeid.partition("::")[0]
-    page = getattr(item, "callspec", None) and item.callspec.params.get("page_name")  # type: ignore[attr-defined]
-    if page:
-        # Of the name, so that it is the same in every process; neighbours in the alphabet are alike in weight.
-        group += f"::{sorted(pages_of_the_book()).index(page) % 2}"
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
-@cache
-def pages_of_the_book() -> list[str]:
-    """Every page that the table of contents lists."""
-    entries = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [f"{entry}.html" for entry in entries]
 
 
 # Last, so that what was not asked for (-k, -m) is not missed.
