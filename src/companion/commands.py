@@ -322,14 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
-    check = commands.add_parser("check", help="run, and report every claim: 0 all as declared, 1 not all, 2 a refusal")
-    check.add_argument("chapters", nargs="*", type=_not_empty, metavar="CHAPTER", help=CHAPTER_HELP)
-    check.add_argument(
-        "--junit", type=_not_empty, metavar="FILE", help="write a test case for each claim, in JUnit's XML"
-    )
-    compare = commands.add_parser("compare", help="what differs between two ledgers: 0 no verdict, 1 some, 2 a refusal")
-    for name in ("before", "after"):
-        compare.add_argument(name, type=_not_empty, metavar=name.upper(), help="a file that `claims --json` wrote")
+    check, compare, verify = _add_reports(commands)
     build = commands.add_parser("build", help="run, then render the book")
     pdf = commands.add_parser("pdf", help="the executed book as a PDF, through LaTeX")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
@@ -337,8 +330,6 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new", help="write the frame of a new chapter and list it in _toc.yml")
     new.add_argument("name", type=_not_empty, metavar="PART/NAME", help="as width/splitting")
     new.add_argument("--title", type=_not_empty, help="the chapter's title (default: from its name)")
-    verify = commands.add_parser("verify", help="check certificates again: 0 all proved, 1 not all")
-    verify.add_argument("files", nargs="+", type=_not_empty, metavar="FILE", help="a certificate")
     for command, function in [
         (run, run_command),
         (settable, parameters_command),
@@ -379,6 +370,21 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
     )
     run.add_argument("--force", action="store_true", help="execute fresh chapters too")
     return run
+
+
+def _add_reports(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The commands that judge for machines: their exit statuses are told in their help."""
+    check = commands.add_parser("check", help="run, and report every claim: 0 all as declared, 1 not all, 2 a refusal")
+    check.add_argument("chapters", nargs="*", type=_not_empty, metavar="CHAPTER", help=CHAPTER_HELP)
+    check.add_argument(
+        "--junit", type=_not_empty, metavar="FILE", help="write a test case for each claim, in JUnit's XML"
+    )
+    compare = commands.add_parser("compare", help="what differs between two ledgers: 0 no verdict, 1 some, 2 a refusal")
+    for name in ("before", "after"):
+        compare.add_argument(name, type=_not_empty, metavar=name.upper(), help="a file that `claims --json` wrote")
+    verify = commands.add_parser("verify", help="check certificates again: 0 all proved, 1 not all")
+    verify.add_argument("files", nargs="+", type=_not_empty, metavar="FILE", help="a certificate")
+    return check, compare, verify
 
 
 class _Version(argparse.Action):

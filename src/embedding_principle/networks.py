@@ -49,6 +49,11 @@ class Layer:
     def __iter__(self) -> Iterator[Tensor]:
         return (part for part in (self.weight, self.bias, self.gamma, self.beta) if part is not None)
 
+    @property
+    def incoming(self) -> Tensor:
+        """The incoming vector u = (w, b) of every neuron, (..., m_l, m_{l−1} + 1)."""
+        return torch.cat([self.weight, self.bias.unsqueeze(-1)], -1)
+
     def variables(self, name: str) -> "Layer":
         """The same layer in float64, see `arguments.variable`; ValueError where its parts do not fit together."""
         weight = variable(f"{name}.weight", self.weight, (..., "m", "k"))
@@ -167,6 +172,14 @@ class Network:
         if not 0 <= position < self.depth - 1:
             raise ValueError(
                 f"position: no hidden layer at {position}; widths {self.widths} have positions 0 … {self.depth - 2}"
+            )
+
+    def check_one_hidden_layer(self, name: str) -> None:
+        """Refuse, by a ValueError under this name, another number of hidden layers, or batch normalization."""
+        if self.depth != 2 or self.batch_norm_epsilon is not None:
+            raise ValueError(
+                f"{name}: expected one hidden layer without batch normalization, got widths {self.widths}"
+                f"{'' if self.batch_norm_epsilon is None else ' with it'}; give such a network"
             )
 
     @cached_property
@@ -384,6 +397,29 @@ class Parametrised:
     def forward(self, inputs: Tensor) -> Tensor:
         """See `Network.forward`."""
         return self.network.forward(self.theta, inputs)
+
+    def single(self, name: str) -> "Parametrised":
+        """The point out of autograd's graph; a ValueError, under this name, if it is a batch."""
+        return self.with_theta(variable(name, self.theta, (self.network.n_parameters,)).detach())
+
+    @checked
+    def jacobian(self, inputs: Tensor) -> Tensor:
+        """J = ∂f/∂θ at every input, (n, m_L, P), of a single point.
+
+        Raises:
+            ValueError: if the point is a batch, or inputs are not (n, m_0) floating-point numbers.
+
+        Example:
+            >>> Parametrised(Network((2, 1)), torch.zeros(3)).jacobian(torch.tensor([[5.0, 7.0]]))
+            tensor([[[5., 7., 1.]]], dtype=torch.float64)
+        """
+        inputs = variable("inputs", inputs, ("n", self.network.widths[0]))
+        theta = self.single("point").theta
+        # Outside inference mode, and with gradients, whatever the caller's mode is.
+        with torch.inference_mode(False), torch.enable_grad():
+            theta, inputs = theta.clone(), inputs.detach().clone()
+            derivative: Tensor = torch.func.jacrev(lambda t: self.network.forward(t, inputs))(theta)
+        return derivative.detach()
 
     @checked
     def inserted(self, position: int, first: Layer, second: Layer, activation: Activation) -> "Parametrised":

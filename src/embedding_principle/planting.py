@@ -55,7 +55,7 @@ def plant(
     inputs = real("inputs", inputs, ("n", point.network.widths[0]))
     number("residual", residual, at_least=0.0)
     outputs = point.forward(inputs).detach()
-    normals = [_jacobian(point, inputs)]
+    normals = [point.jacobian(inputs).flatten(0, 1)]
     if loss == cross_entropy:
         # Rows of residuals p − y sum to zero.
         normals.append(torch.eye(len(outputs), dtype=torch.float64).repeat_interleave(outputs.shape[1], 0))
@@ -70,15 +70,6 @@ def plant(
     probabilities = torch.softmax(outputs, -1)
     largest = (probabilities / direction)[direction > 0].min()
     return Risk(point.network, inputs, (probabilities - residual * largest * direction).clamp_min(0), loss)
-
-
-def _jacobian(point: Parametrised, inputs: Tensor) -> Tensor:
-    """∂f/∂θ with a row for each sample and output, (n·m_L, P)."""
-    # Outside inference mode, and with gradients, whatever the caller's mode is.
-    with torch.inference_mode(False), torch.enable_grad():
-        theta, inputs = point.theta.detach().clone(), inputs.clone()
-        jacobian: Tensor = torch.func.jacrev(lambda t: point.network.forward(t, inputs).flatten())(theta)
-    return jacobian.detach()
 
 
 def _kernel_direction(normals: Tensor, generator: Generator) -> Tensor:

@@ -152,6 +152,7 @@ def good_calls() -> dict[str, Call]:
         ("networks.Parametrised.with_theta", point(SMOOTH).with_theta, {"theta": batch}),
         ("networks.Parametrised.expand", lambda count: point(SMOOTH).expand(count), {"count": 3}),
         ("networks.Parametrised.layers", point(SMOOTH).layers, {}),
+        ("networks.Parametrised.jacobian", point(SMOOTH).jacobian, {"inputs": X}),
         ("networks.Parametrised.trace", point(SMOOTH).trace, {"inputs": X}),
         ("networks.Parametrised.forward", point(SMOOTH).forward, {"inputs": X}),
         (
@@ -190,7 +191,6 @@ def good_calls() -> dict[str, Call]:
             },
         ),
         ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
-        ("width.splitting.widened", splitting.widened, {"network": SMOOTH, "position": 0, "by": 2}),
         (
             "width.splitting.split",
             splitting.split,
@@ -224,17 +224,6 @@ def good_calls() -> dict[str, Call]:
         ("width.splitting.splitting_block", splitting.splitting_block, {"blocks": blocks, "shares": (0.5, 0.5)}),
         ("width.splitting.coupling_rank", splitting.coupling_rank, {"blocks": blocks}),
         ("width.splitting.splitting_inertia", splitting.splitting_inertia, {"blocks": blocks, "shares": (0.5, 0.5)}),
-        (
-            "width.splitting.splitting_violations",
-            splitting.splitting_violations,
-            {
-                "narrow": point(SMOOTH),
-                "wide": splitting.split(point(SMOOTH), 0, 1, (0.5, 0.5)),
-                "position": 0,
-                "neuron": 1,
-                "tolerance": 1e-10,
-            },
-        ),
         (
             "width.splitting.SplittingBlocks",
             splitting.SplittingBlocks,

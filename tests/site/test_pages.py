@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 from fontTools.ttLib import TTFont
+from jinja2 import Environment
+from sphinx.application import Sphinx
 
 from companion.chapters import find_chapters
 from companion.claims import format_number
 from companion.ledger import ledger
 from companion.rendering import STAMP, rendering_digest
 from companion.slimming import icon_signs
+from companion.sphinx_pages import dress_page
 
 LOADING = {
     ("script", "src"),
@@ -236,8 +241,15 @@ def test_every_chapter_offers_its_notebooks(site: Path, root: Path) -> None:
             assert f"../../_sources/book/{chapter.name}{kind}.ipynb" in links
 
 
-def test_with_an_address_every_page_names_the_preview(root: Path) -> None:
-    """`make book` is given no address; the template says what it would write."""
-    template = (root / "book/templates/layout.html").read_text(encoding="utf-8")
-    inside = template.partition("{%- if address %}")[2].partition("{%- endif %}")[0]
-    assert 'property="og:image" content="{{ preview | e }}"' in inside
+def test_with_an_address_every_page_names_the_preview(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make book` is given no address, so the template is rendered here with what a page would hand it."""
+    app = cast(Sphinx, SimpleNamespace(builder=SimpleNamespace(get_target_uri=lambda name: f"{name}.html")))
+    for address, expected in (("", []), ("https://github.com/owner/name", ["https://owner.github.io/name/"])):
+        monkeypatch.setenv("BOOK_REPOSITORY_URL", address)
+        context: dict[str, Any] = {"title": "A page", "docstitle": "A book"}
+        dress_page(app, "book/intro", "page.html", context, None)
+        layout = (root / "book/templates/layout.html").read_text(encoding="utf-8")
+        own = layout.replace('{% extends "!layout.html" %}', "")
+        html = Environment(autoescape=True).from_string(own).render(context)
+        named = re.findall('property="og:image" content="([^"]*)"', html)
+        assert named == [f"{one}_static/preview.png" for one in expected]

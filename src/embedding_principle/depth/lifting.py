@@ -365,7 +365,7 @@ def violations(
     """
     if deep.network != deepened(shallow.network, insertion):
         raise ValueError(f"deep: {deep.network} is not {shallow.network} with the {insertion}; give the one inserted")
-    shallow, deep = _single("shallow", shallow), _single("deep", deep)
+    shallow, deep = shallow.single("shallow"), deep.single("deep")
     inputs, tolerance = (
         real("inputs", inputs, ("n", deep.network.widths[0])),
         number("tolerance", tolerance, at_least=0.0),
@@ -434,7 +434,7 @@ def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occup
         >>> occupied_pieces(point, torch.tensor([[-3.0], [-1.0]]).double(), 0).slope
         tensor([0.1000], dtype=torch.float64)
     """
-    point, inputs = _single("point", point), real("inputs", inputs, ("n", point.network.widths[0]))
+    point, inputs = point.single("point"), real("inputs", inputs, ("n", point.network.widths[0]))
     point.network.check_hidden(position)
     z = point.trace(inputs).preactivations[position]
     pieces = point.network.activations[position].pieces
@@ -454,11 +454,6 @@ def occupied_pieces(point: Parametrised, inputs: Tensor, position: int) -> Occup
     slope = torch.tensor([pieces[index].slope for index in best], dtype=torch.float64)
     intercept = torch.tensor([pieces[index].intercept for index in best], dtype=torch.float64)
     return Occupation(slope, intercept, tuple(outside))
-
-
-def _single(name: str, point: Parametrised) -> Parametrised:
-    """The point out of autograd's graph, if it is no batch."""
-    return point.with_theta(variable(name, point.theta, (point.network.n_parameters,)).detach())
 
 
 @checked

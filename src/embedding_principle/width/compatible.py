@@ -478,6 +478,7 @@ def constraint_dimension(embedding: Embedding) -> int:
     over = [_groups(index, width) for index, width in zip(embedding.indices, network.widths)]
 
     def residuals(unknowns: Tensor) -> Tensor:
+        """By how much these unknowns miss the conditions, one after the other."""
         parts = torch.split(unknowns, sizes)
         factors = [part.view(each.shape) for part, each in zip(parts, given)][: depth - 1]
         ends = (over[0].new_ones(network.widths[0]), over[-1].new_ones(network.widths[-1]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.arguments import checked, number, real
-from embedding_principle.networks import Layer, Network, Parametrised, flatten
+from embedding_principle.networks import Layer, Network, Parametrised
 
 # The labels of neurons that are left out.
 SILENT, CONSTANT = -1, -2
@@ -73,17 +73,17 @@ def origin(point: Parametrised, *, tolerance: float = _SAME) -> Parametrised:
     width = int(labels.max()) + 1
     if width < 1:
         raise ValueError("point: its function is constant, and no neuron is left; leave such points out")
-    first, second = (Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers())
+    point = point.single("point")
+    first, second = point.layers()
     leaders = torch.stack([(labels == group).nonzero()[0, 0] for group in range(width)])
     member = torch.nn.functional.one_hot(labels.clamp(min=0), width).to(first.weight) * (labels >= 0)[:, None]
     if _odd(point.network):
-        member *= _signs(first, first.weight[leaders], first.bias[leaders])
+        # Whether a neuron points the same way as its leader.
+        member *= torch.where(first.incoming @ first.incoming[leaders].mT >= 0, 1.0, -1.0)
     constants = labels == CONSTANT
     level = point.network.activations[0].function(first.bias[constants])
     bias = second.bias + second.weight[:, constants] @ level
-    network = Network((point.network.widths[0], width, point.network.widths[2]), point.network.activations)
-    layers = [Layer(first.weight[leaders], first.bias[leaders]), Layer(second.weight @ member, bias)]
-    return Parametrised(network, flatten(layers))
+    return point.replaced(0, Layer(first.weight[leaders], first.bias[leaders]), Layer(second.weight @ member, bias))
 
 
 @checked
@@ -119,10 +119,9 @@ def equal_functions(outputs: Tensor, *, tolerance: float = _SAME) -> Tensor:
 
 def _labels(point: Parametrised, tolerance: float) -> Tensor:
     real("point", point.theta, (point.network.n_parameters,))
-    if len(point.network.widths) != 3 or point.network.batch_norm_epsilon is not None:
-        raise ValueError("point: expected one hidden layer without batch normalization; give such a network")
-    first, second = (Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers())
-    both = torch.cat([first.weight, first.bias[:, None]], 1)
+    point.network.check_one_hidden_layer("point")
+    first, second = point.single("point").layers()
+    both = first.incoming
     odd = _odd(point.network)
     constant = first.weight.abs().amax(1) <= tolerance
     labels, groups = torch.where(constant, CONSTANT, SILENT), 0
@@ -140,11 +139,6 @@ def _labels(point: Parametrised, tolerance: float) -> Tensor:
         groups += audible
         placed |= found
     return labels
-
-
-def _signs(first: Layer, weights: Tensor, biases: Tensor) -> Tensor:
-    """±1 for each neuron and leader: whether they point the same way, (m, m₀)."""
-    return torch.where(first.weight @ weights.mT + first.bias[:, None] * biases >= 0, 1.0, -1.0).to(weights)
 
 
 def _odd(network: Network) -> bool:

@@ -8,8 +8,8 @@ their ‖u‖a. The *strength* of a neuron is ‖u‖‖a‖.
 import torch
 from torch import Generator, Tensor
 
-from embedding_principle.arguments import checked, class_numbers, number, variable
-from embedding_principle.networks import Layer, Network, Parametrised, flatten
+from embedding_principle.arguments import checked, class_numbers, number
+from embedding_principle.networks import Layer, Parametrised
 
 SILENT = -1
 
@@ -34,11 +34,12 @@ def aligned_groups(point: Parametrised, *, cosine: float = 0.9, silent: float = 
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 2.0, -1.0, 0.0, 0.1, 0.0, 1.0, 1.0, 3.0, 0.0]).double()
         >>> aligned_groups(Parametrised(Network.uniform((1, 3, 1), relu), theta)).tolist()
         [1, 1, 0]
     """
-    incoming, outgoing, _ = _parts("point", point)
+    incoming, outgoing = _parts(point)
     cosine = number("cosine", cosine, at_least=-1.0)
     silent = number("silent", silent, at_least=0.0, below=1.0)
     strengths = incoming.norm(dim=1) * outgoing.norm(dim=1)
@@ -96,12 +97,13 @@ def reduced(point: Parametrised, labels: Tensor, *, generator: Generator | None 
 
     Example:
         >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 3.0, 0.0]).double()
         >>> wide = Parametrised(Network.uniform((1, 3, 1), relu), theta)
         >>> reduced(wide, torch.tensor([0, 0, 1])).theta.tolist()
         [1.0, -1.0, 0.0, 0.0, 3.0, 3.0, 0.0]
     """
-    incoming, outgoing, bias = _parts("point", point)
+    incoming, outgoing = _parts(point)
     if point.network.activations[0].name != "relu":
         raise ValueError("point: expected ReLU, whose neurons are positively homogeneous; give such a network")
     labels = _labels(labels, len(incoming))
@@ -120,18 +122,15 @@ def reduced(point: Parametrised, labels: Tensor, *, generator: Generator | None 
         kept = incoming[keys.argmax(0)]
     length = kept.norm(dim=1, keepdim=True)
     weights = torch.where(length > 0, total / length, torch.zeros_like(total))
-    network = Network((point.network.widths[0], groups, point.network.widths[2]), point.network.activations)
-    return Parametrised(network, flatten([Layer(kept[:, :-1], kept[:, -1]), Layer(weights.mT, bias)]))
+    second = Layer(weights.mT, point.single("point").layers()[1].bias)
+    return point.single("point").replaced(0, Layer(kept[:, :-1], kept[:, -1]), second)
 
 
-def _parts(name: str, point: Parametrised) -> tuple[Tensor, Tensor, Tensor]:
-    """Incoming vectors with bias (m, d + 1), outgoing ones (m, p), and the output bias."""
-    variable(name, point.theta, (point.network.n_parameters,))
-    if len(point.network.widths) != 3 or point.network.batch_norm_epsilon is not None:
-        raise ValueError(f"{name}: expected one hidden layer without batch normalization; give such a network")
-    first, second = point.layers()
-    incoming = torch.cat([first.weight, first.bias[:, None]], 1)
-    return incoming.detach(), second.weight.mT.detach(), second.bias.detach()
+def _parts(point: Parametrised) -> tuple[Tensor, Tensor]:
+    """Incoming vectors, (m, d + 1), and outgoing ones, (m, p)."""
+    point.network.check_one_hidden_layer("point")
+    first, second = point.single("point").layers()
+    return first.incoming, second.weight.mT
 
 
 def _labels(labels: Tensor, count: int) -> Tensor:

@@ -14,12 +14,15 @@ is H ⊕ Q, at every θ, critical or not, with
 
     Q = [[G ⊗ M, I ⊗ Nᵀ], [I ⊗ N, 0]],    G = diag(α) on {Σ_j α_j t_j = 0}.
 
+`compatible.violations` says whether a wider point is a splitting of a narrow one, with the index map that sends every
+copy to its neuron.
+
 *A null neuron* with incoming weights zero, bias c and outgoing weights zero adds the same Q with M = 0, G = 1 and
 N₀ = σ′(c) Σ_i δ_i a_iᵀ in the place of N.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +30,7 @@ from torch import Tensor
 from embedding_principle.arguments import checked, number, real, whole
 from embedding_principle.curvature.inertia import Counts, inertia
 from embedding_principle.curvature.passes import Passes, passes_over
-from embedding_principle.networks import Layer, Network, Parametrised, flatten
+from embedding_principle.networks import Layer, Network, Parametrised
 from embedding_principle.risks import Risk
 
 # Shares are given as decimal numbers, whose sum is off by a few roundings.
@@ -47,24 +50,6 @@ class SplittingBlocks:
     curvature: Tensor
     coupling: Tensor
     error: float
-
-
-@checked
-def widened(network: Network, position: int, by: int = 1) -> Network:
-    """The architecture with so many more neurons in hidden layer q + 1.
-
-    Raises:
-        ValueError: if there is no such layer, or `by` is not positive.
-
-    Example:
-        >>> from embedding_principle.activations import tanh
-        >>> widened(Network.uniform((1, 2, 1), tanh), 0).widths
-        (1, 3, 1)
-    """
-    network.check_hidden(position)
-    widths = list(network.widths)
-    widths[position + 1] += whole("by", by, 1)
-    return replace(network, widths=tuple(widths))
 
 
 @checked
@@ -93,22 +78,13 @@ def split(point: Parametrised, position: int, neuron: int, shares: Sequence[floa
         [[[2.0], [2.0]], [[0.75, 2.25]]]
     """
     neuron, copies = _neuron(point.network, position, neuron), _shares(shares)
-    layers = point.layers()
-    first, second = layers[position : position + 2]
-    extra = len(copies) - 1
-    parts = [
-        torch.cat([part, *[_pick(part, neuron, first)] * extra], -2 if part is first.weight else -1) for part in first
-    ]
-    outgoing = second.weight[..., neuron : neuron + 1]
-    weight = torch.cat([second.weight, outgoing * copies[1:]], -1)
-    weight[..., neuron] = copies[0] * second.weight[..., neuron]
-    layers[position : position + 2] = [Layer(*parts), Layer(weight, *(*second,)[1:])]
-    return Parametrised(widened(point.network, position, extra), flatten(layers))
-
-
-def _pick(part: Tensor, neuron: int, layer: Layer) -> Tensor:
-    """The row of the weights, or the entry of another part, that belongs to a neuron."""
-    return part[..., neuron : neuron + 1, :] if part is layer.weight else part[..., neuron : neuron + 1]
+    first, second = point.layers()[position : position + 2]
+    kept = range(point.network.widths[position + 1])
+    places = torch.tensor([*kept, *[neuron] * (len(copies) - 1)])
+    factors = torch.ones(len(places), dtype=torch.float64)
+    factors[neuron], factors[len(kept) :] = copies[0], copies[1:]
+    copied = Layer(first.weight[..., places, :], *(part[..., places] for part in (*first,)[1:]))
+    return point.replaced(position, copied, Layer(second.weight[..., places] * factors, *(*second,)[1:]))
 
 
 @checked
@@ -133,14 +109,11 @@ def with_null_neuron(point: Parametrised, position: int, bias: float = 0.0) -> P
         tensor([2.0000, 0.0000, 0.5000, 0.1000, 3.0000, 0.0000, 0.0000],
                dtype=torch.float64)
     """
-    wider, bias = widened(point.network, position), number("bias", bias)
-    if wider.batch_norm_epsilon is not None:
-        raise ValueError("point: a null neuron is constant, and has no batch normalization; see fold_batch_norm")
-    layers = point.layers()
-    first, second = layers[position : position + 2]
-    layers[position] = Layer(_with_zeros(first.weight, -2), _with_zeros(first.bias, -1, bias))
-    layers[position + 1] = Layer(_with_zeros(second.weight, -1), second.bias)
-    return Parametrised(wider, flatten(layers))
+    point.network.check_hidden(position)
+    _plain(point.network)
+    first, second = point.layers()[position : position + 2]
+    silent = Layer(_with_zeros(first.weight, -2), _with_zeros(first.bias, -1, number("bias", bias)))
+    return point.replaced(position, silent, Layer(_with_zeros(second.weight, -1), second.bias))
 
 
 def _with_zeros(part: Tensor, dim: int, value: float = 0.0) -> Tensor:
@@ -214,8 +187,9 @@ def null_coordinates(network: Network, position: int, bias: float = 0.0) -> Tens
         torch.Size([7, 7])
     """
     _plain(network)
-    bias, wider = number("bias", bias), widened(network, position)
+    bias = number("bias", bias)
     base = with_null_neuron(Parametrised(network, torch.eye(network.n_parameters, dtype=torch.float64)), position)
+    wider = base.network
     d, p = _sizes(network, position)
     constant = network.activations[position].function(torch.tensor(bias, dtype=torch.float64))
     added = torch.zeros(d + p, wider.n_parameters, dtype=torch.float64)
@@ -369,82 +343,6 @@ def splitting_inertia(blocks: SplittingBlocks, shares: Sequence[float]) -> Count
 
 def _smallest(coupling: Tensor, rank: int) -> float:
     return float(torch.linalg.svdvals(coupling)[rank - 1]) if rank else float("inf")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One condition of a splitting that a wider parameter fails.
-
-    Attributes:
-        condition: "inheritance", "equal incoming weights" or "shared outgoing weights".
-        detail: what differs, in words.
-        amount: the largest difference, relative to the size of what is compared.
-    """
-
-    condition: str
-    detail: str
-    amount: float
-
-
-@checked
-def splitting_violations(
-    narrow: Parametrised, wide: Parametrised, position: int, neuron: int, *, tolerance: float = 1e-10
-) -> tuple[Difference, ...]:
-    """Every way in which a wider parameter fails to be θ with this neuron split; none means that it is.
-
-    Args:
-        narrow: θ, (P,).
-        wide: the candidate, (P′,); the copies are the neuron itself and the neurons behind the narrow layer's last.
-        position: q, as for `split`.
-        neuron: as for `split`.
-        tolerance: relative to the largest modulus among the parameters compared, group by group.
-
-    Raises:
-        ValueError: if the candidate is not the narrow architecture with more neurons in that layer, or a point is a
-            batch.
-
-    Example:
-        >>> from embedding_principle.activations import tanh
-        >>> narrow = Parametrised(Network.uniform((1, 1, 1), tanh), torch.tensor([2.0, 0.5, 3.0, 0.0]).double())
-        >>> wide = split(narrow, 0, 0, (0.5, 0.5))
-        >>> splitting_violations(narrow, wide, 0, 0)
-        ()
-        >>> moved = wide.with_theta(wide.theta + torch.tensor([0, 0, 0, 0, 0.1, 0, 0]).double())
-        >>> [found.condition for found in splitting_violations(narrow, moved, 0, 0)]
-        ['shared outgoing weights']
-    """
-    neuron, tolerance = _neuron(narrow.network, position, neuron), number("tolerance", tolerance, at_least=0.0)
-    width = narrow.network.widths[position + 1]
-    extra = wide.network.widths[position + 1] - width if len(wide.network.widths) > position + 1 else 0
-    if extra < 1 or widened(narrow.network, position, extra) != wide.network:
-        raise ValueError(f"wide: {wide.network.widths} is not {narrow.network.widths} with more neurons in that layer")
-    ours = narrow.network.layers(real("narrow", narrow.theta, (narrow.network.n_parameters,)))
-    theirs = wide.network.layers(real("wide", wide.theta, (wide.network.n_parameters,)))
-    first, second = theirs[position : position + 2]
-    copies, merged = [neuron, *range(width, width + extra)], second.weight[:, :width].clone()
-    merged[:, neuron] = second.weight[:, copies].sum(1)
-    others = [i for i in range(len(ours)) if i not in (position, position + 1)]
-    pairs = [("inheritance", f"layer {i + 1}", a, b) for i in others for a, b in zip(ours[i], theirs[i])]
-    pairs += [("inheritance", f"layer {position + 1}", a, b[:width]) for a, b in zip(ours[position], first)]
-    pairs += [
-        ("equal incoming weights", f"copies of neuron {neuron}", a[[neuron] * extra], b[width:])
-        for a, b in zip(ours[position], first)
-    ]
-    pairs += [("shared outgoing weights", f"layer {position + 2}", ours[position + 1].weight, merged)]
-    pairs += [
-        ("inheritance", f"layer {position + 2}", a, b) for a, b in zip((*ours[position + 1],)[1:], (*second,)[1:])
-    ]
-    return tuple(_differences(pairs, tolerance))
-
-
-def _differences(pairs: Sequence[tuple[str, str, Tensor, Tensor]], tolerance: float) -> list[Difference]:
-    found = []
-    for condition, where, kept, given in pairs:
-        size = max(float(kept.abs().max()), torch.finfo(torch.float64).tiny)
-        amount = float((kept - given).abs().max()) / size
-        if not amount <= tolerance:
-            found.append(Difference(condition, f"{where}: off by {amount:.2e} of its size", amount))
-    return found
 
 
 def _neuron(network: Network, position: int, neuron: int) -> int:

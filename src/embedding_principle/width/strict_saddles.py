@@ -7,6 +7,7 @@ some compatible embedding, so "truly bad" points, which stay minima under all of
 Source: Zhang, Li, Zhang, Luo, Xu, J. Mach. Learn. 1 (2022) 60–113, Def. 6.2, Lemmas 6.1 and 6.2, Thm 6.3.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +19,6 @@ from embedding_principle.curvature.passes import passes_over
 from embedding_principle.networks import Parametrised
 from embedding_principle.risks import Risk
 from embedding_principle.width.splitting import (
-    SplittingBlocks,
     neuron_blocks,
     null_blocks,
     null_coordinates,
@@ -29,7 +29,7 @@ from embedding_principle.width.splitting import (
 )
 
 # Blocks below this, relative to the largest curvature, count as zero: rounding leaves 1e-15 of what they are sums of.
-SMALLEST = 1e-9
+_SMALLEST = 1e-9
 # Inside and outside of (0, 1): the signs of α(1 − α) M.
 _SHARES = ((0.5, 0.5), (2.0, -1.0))
 
@@ -67,6 +67,9 @@ def second_order_part(risk: Risk, theta: Tensor) -> Tensor:
         risk: of a network without batch normalization.
         theta: θ, (P,).
 
+    Raises:
+        ValueError: for another shape, a θ that is not finite, or batch normalization.
+
     Example:
         >>> from embedding_principle.activations import tanh
         >>> from embedding_principle.networks import Network
@@ -78,9 +81,7 @@ def second_order_part(risk: Risk, theta: Tensor) -> Tensor:
     """
     theta = real("theta", theta, (risk.network.n_parameters,))
     curvature = passes_over(risk, theta[None]).curvature[0].movedim(-1, 0)
-    # Outside inference mode, whatever the caller's mode is.
-    with torch.inference_mode(False):
-        jacobian: Tensor = torch.func.jacrev(lambda t: risk.network.forward(t, risk.inputs))(theta)
+    jacobian = risk.at(theta).jacobian(risk.inputs)
     gauss_newton = torch.einsum("ncp,ncd,ndq->pq", jacobian, curvature, jacobian)
     return hessian(risk, theta) - (gauss_newton + gauss_newton.mT) / 2
 
@@ -113,24 +114,20 @@ def strict_saddle_embedding(risk: Risk, theta: Tensor, *, null: bool | None = No
         ((1, 3, 1), True)
     """
     theta, bias = real("theta", theta, (risk.network.n_parameters,)), number("bias", bias)
-    point, found = risk.at(theta), list[StrictSaddle]()
     matrix = hessian(risk, theta)
     if not torch.isfinite(matrix).all():
         raise ValueError("theta: the Hessian there is not finite, it overflows float64; scale the data")
     largest = float(torch.linalg.matrix_norm(matrix, 2))
+    found = list[StrictSaddle]()
     for position, width in enumerate(risk.network.widths[1:-1]):
-        for neuron in range(width if null is not True else 0):
-            blocks = neuron_blocks(risk, theta, position, neuron)
-            for shares in _SHARES:
-                way = _way_down(blocks, shares, largest)
-                if way is not None:
-                    wide = split(point, position, neuron, shares)
-                    down = splitting_coordinates(risk.network, position, neuron, shares)[:, len(theta) :] @ way
-                    found.append(_saddle(risk, wide, position, neuron, shares, down))
-        way = _way_down(null_blocks(risk, theta, position, bias), (0.5, 0.5), largest) if null is not False else None
-        if way is not None:
-            down = null_coordinates(risk.network, position, bias)[:, len(theta) :] @ way
-            found.append(_saddle(risk, with_null_neuron(point, position, bias), position, None, (), down))
+        if null is not True:
+            found += [
+                saddle
+                for neuron, shares in itertools.product(range(width), _SHARES)
+                if (saddle := _by_splitting(risk, theta, position, neuron, shares, largest)) is not None
+            ]
+        if null is not False and (saddle := _by_null_neuron(risk, theta, position, bias, largest)) is not None:
+            found.append(saddle)
     if not found:
         raise NoStrictSaddleError(
             "theta: no split of one neuron and no null neuron that was tried has negative curvature; where the "
@@ -139,10 +136,31 @@ def strict_saddle_embedding(risk: Risk, theta: Tensor, *, null: bool | None = No
     return min(found, key=lambda saddle: saddle.curvature)
 
 
-def _way_down(blocks: SplittingBlocks, shares: tuple[float, ...], largest: float) -> Tensor | None:
+def _by_splitting(
+    risk: Risk, theta: Tensor, position: int, neuron: int, shares: tuple[float, ...], largest: float
+) -> StrictSaddle | None:
+    """The splitting with these shares, if it opens a way down."""
+    way = _way_down(splitting_block(neuron_blocks(risk, theta, position, neuron), shares), largest)
+    if way is None:
+        return None
+    down = splitting_coordinates(risk.network, position, neuron, shares)[:, len(theta) :] @ way
+    return _saddle(risk, split(risk.at(theta), position, neuron, shares), position, neuron, shares, down)
+
+
+def _by_null_neuron(risk: Risk, theta: Tensor, position: int, bias: float, largest: float) -> StrictSaddle | None:
+    """The null neuron, if it opens a way down."""
+    # With M = 0 the shares do not matter.
+    way = _way_down(splitting_block(null_blocks(risk, theta, position, bias), _SHARES[0]), largest)
+    if way is None:
+        return None
+    down = null_coordinates(risk.network, position, bias)[:, len(theta) :] @ way
+    return _saddle(risk, with_null_neuron(risk.at(theta), position, bias), position, None, (), down)
+
+
+def _way_down(block: Tensor, largest: float) -> Tensor | None:
     """The eigenvector of Q's smallest eigenvalue, if that is clearly negative."""
-    values, vectors = torch.linalg.eigh(splitting_block(blocks, shares))
-    return vectors[:, 0] if float(values[0]) < -SMALLEST * largest else None
+    values, vectors = torch.linalg.eigh(block)
+    return vectors[:, 0] if float(values[0]) < -_SMALLEST * largest else None
 
 
 def _saddle(

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
-from embedding_principle.arguments import checked, class_numbers, number, real, variable, whole
-from embedding_principle.networks import Layer, Network, Parametrised, flatten, with_ones
+from embedding_principle.arguments import checked, class_numbers, number, real, whole
+from embedding_principle.networks import Layer, Parametrised, with_ones
 from embedding_principle.risks import Risk, squared_error
 
 # More configurations than this are not listed.
@@ -217,6 +217,7 @@ def member(narrow: Parametrised, labels: Sequence[int], *, generator: Generator)
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> narrow = Parametrised(Network.uniform((1, 1, 1), tanh), torch.tensor([2.0, 1.0, 3.0, 0.5]).double())
         >>> wide = member(narrow, (0, 0, 1), generator=Generator().manual_seed(0))
         >>> x = torch.linspace(-1, 1, 5).double()[:, None]
@@ -228,7 +229,7 @@ def member(narrow: Parametrised, labels: Sequence[int], *, generator: Generator)
     groups = _zero_groups(labels, r)
     outputs, inputs = second.weight.shape[0], first.weight.shape[1]
     free = torch.randn(groups, inputs + 1, generator=generator, dtype=torch.float64)
-    incoming = torch.cat([torch.cat([first.weight, first.bias[:, None]], 1), free])
+    incoming = torch.cat([first.incoming, free])
     place = torch.nn.functional.one_hot(torch.as_tensor(list(labels)), r + groups).double()
     copies, rest = place[:, :r], place[:, r:]
     # Copies have parts that add up to 1 of the narrow neuron's outgoing weights, zero groups any that add up to zero.
@@ -237,9 +238,7 @@ def member(narrow: Parametrised, labels: Sequence[int], *, generator: Generator)
     noise = torch.randn(outputs, m, generator=generator, dtype=torch.float64) * rest.sum(1)
     outgoing = second.weight @ parts.mT + noise - (noise @ rest / rest.sum(0)) @ rest.mT
     chosen = incoming[list(labels)]
-    network = Network((inputs, m, outputs), narrow.network.activations)
-    layers = [Layer(chosen[:, :-1], chosen[:, -1]), Layer(outgoing, second.bias)]
-    return Parametrised(network, flatten(layers))
+    return narrow.replaced(0, Layer(chosen[:, :-1], chosen[:, -1]), Layer(outgoing, second.bias))
 
 
 @checked
@@ -262,6 +261,7 @@ def swap_path(point: Parametrised, first: int, second: int, spare: int) -> Tenso
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([1.0, 2.0, 5.0, 0.0, 0.5, 0.0, 3.0, 4.0, 0.0, 0.0]).double()
         >>> corners = swap_path(Parametrised(Network.uniform((1, 3, 1), tanh), theta), 0, 1, 2)
         >>> corners.shape, corners[-1]
@@ -365,6 +365,7 @@ def relaxed_path(
         ValueError: if a point is not a finite (P,), or a number is out of range.
 
     Example:
+        >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
         >>> line = Risk(Network((1, 1)), x, 0 * x)
         >>> ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double()
@@ -418,6 +419,7 @@ def fit(risk: Risk, starts: Tensor, free: Tensor, *, steps: int = 200, goal: flo
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
         >>> risk = Risk(Network.uniform((1, 1, 1), tanh), x, 2 * torch.tanh(x))
         >>> theta = fit(risk, torch.tensor([[0.5, 0.0, 1.0, 0.0]]), torch.tensor([0, 2]))
@@ -430,10 +432,9 @@ def fit(risk: Risk, starts: Tensor, free: Tensor, *, steps: int = 200, goal: flo
     free = torch.unique(class_numbers("free", free, free.numel()))
     if not len(free) or free[-1] >= size:
         raise ValueError(f"free: expected numbers of parameters from 0 to {size - 1}, at least one; give such")
-    if len(risk.network.widths) != 3 or risk.network.widths[2] != 1 or risk.loss != squared_error:
-        raise ValueError("risk: expected one hidden layer, one output and the squared error; give such a risk")
-    if risk.network.batch_norm_epsilon is not None:
-        raise ValueError("risk: expected a network without batch normalization; fold it first")
+    risk.network.check_one_hidden_layer("risk")
+    if risk.network.widths[2] != 1 or risk.loss != squared_error:
+        raise ValueError("risk: expected one output and the squared error; give such a risk")
     damping = torch.full((len(theta),), 1e-3, dtype=torch.float64)
     value = risk(theta)
     for _ in range(steps):
@@ -495,6 +496,7 @@ def classified(
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> narrow = Parametrised(Network.uniform((1, 1, 1), tanh), torch.tensor([2.0, 1.0, 3.0, 0.5]).double())
         >>> wide = member(narrow, (0, 0, 1, 1), generator=Generator().manual_seed(0))
         >>> classified(wide, narrow)
@@ -524,14 +526,12 @@ def classified(
 
 
 def _directions(layer: Layer) -> Tensor:
-    return torch.nn.functional.normalize(torch.cat([layer.weight, layer.bias[:, None]], 1), dim=1)
+    return torch.nn.functional.normalize(layer.incoming, dim=1)
 
 
 def _one_hidden_layer(name: str, point: Parametrised) -> list[Layer]:
-    variable(name, point.theta, (point.network.n_parameters,))
-    if len(point.network.widths) != 3 or point.network.batch_norm_epsilon is not None:
-        raise ValueError(f"{name}: expected one hidden layer without batch normalization; give such a network")
-    return [Layer(layer.weight.detach(), layer.bias.detach()) for layer in point.layers()]
+    point.network.check_one_hidden_layer(name)
+    return point.single(name).layers()
 
 
 def _zero_groups(labels: Sequence[int], r: int) -> int:

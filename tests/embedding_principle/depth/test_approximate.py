@@ -18,6 +18,7 @@ from embedding_principle.depth.approximate import (
 )
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.networks import Network, Parametrised
+from embedding_principle.planting import plant
 from embedding_principle.risks import Risk
 
 # The order p at centres of each kind, and σ^(p) from tables of derivatives.
@@ -37,17 +38,11 @@ def generator(seed: int) -> torch.Generator:
 
 
 def critical(seed: int, *, position: int = 1, width: int = 3) -> tuple[Risk, Tensor, Parametrised]:
-    """A critical point of NN(2, 2, 1) with residuals that do not vanish, and an identity layer over it.
-
-    The targets are the outputs minus residuals orthogonal to the columns of the Jacobian.
-    """
+    """A critical point of NN(2, 2, 1) with residuals that do not vanish, and an identity layer over it."""
     g, network = generator(seed), Network.uniform((2, 2, 1), tanh)
     x = torch.randn(20, 2, generator=g, dtype=torch.float64)
     theta = network.initial(g, bias_scale=0.5)
-    basis, _ = torch.linalg.qr(torch.func.jacrev(lambda t: network.forward(t, x).flatten())(theta))
-    noise = torch.randn(20, generator=g, dtype=torch.float64)
-    residuals = noise - basis @ (basis.mT @ noise)
-    risk = Risk(network, x, network.forward(theta, x) - residuals[:, None])
+    risk = plant(Parametrised(network, theta), x, generator=g)
     return risk, theta, lift(risk.at(theta), x, [Insertion(position, width, identity)], generator=g)
 
 

@@ -15,6 +15,7 @@ from embedding_principle.curvature.inertia import UnclearInertiaError, inertia
 from embedding_principle.depth.degeneracy import differential, lifted_inertia
 from embedding_principle.depth.lifting import Insertion, lift, violations
 from embedding_principle.networks import Network, Parametrised, with_ones
+from embedding_principle.planting import plant
 from embedding_principle.risks import Risk
 
 LIFTABLE = (relu, leaky_relu(0.1), hard_tanh, elu, selu)
@@ -35,13 +36,7 @@ def critical(widths: tuple[int, ...], seed: int, *, size: float = 3.0) -> tuple[
     n = 2 * network.n_parameters
     x = torch.randn(n, widths[0], generator=g, dtype=torch.float64)
     theta = network.initial(g, scale=1.0, bias_scale=0.5)
-    jacobian = torch.func.jacrev(lambda t: network.forward(t, x).flatten())(theta)
-    noise = torch.randn(len(jacobian), generator=g, dtype=torch.float64)
-    basis, _ = torch.linalg.qr(jacobian)
-    # Projected twice: once leaves 1e-16 of the noise, which is the better for a second time.
-    residuals = noise - basis @ (basis.mT @ noise)
-    residuals = size * (residuals - basis @ (basis.mT @ residuals))
-    return Risk(network, x, network.forward(theta, x) - residuals.view(n, -1)), theta
+    return plant(Parametrised(network, theta), x, generator=g, residual=size), theta
 
 
 every_piece = pytest.mark.parametrize("activation", LIFTABLE, ids=lambda activation: activation.name)

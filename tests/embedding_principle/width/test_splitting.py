@@ -11,6 +11,7 @@ from embedding_principle.datasets import one_dimensional, wine
 from embedding_principle.networks import Network, Parametrised
 from embedding_principle.planting import plant
 from embedding_principle.risks import Risk, cross_entropy, squared_error
+from embedding_principle.width.compatible import violations
 from embedding_principle.width.splitting import (
     coupling_rank,
     neuron_blocks,
@@ -20,8 +21,6 @@ from embedding_principle.width.splitting import (
     splitting_block,
     splitting_coordinates,
     splitting_inertia,
-    splitting_violations,
-    widened,
     with_null_neuron,
 )
 
@@ -189,17 +188,29 @@ def test_batches_are_split_like_their_members(shares):
 
 
 def test_what_is_no_splitting_is_named():
+    """A splitting is a compatible embedding: its index map sends the copies to their neuron."""
     risk, theta = problem((2, 3, 2, 1), tanh, squared_error)
     narrow, wide = risk.at(theta), split(risk.at(theta), 1, 0, (0.3, 0.7))
-    assert splitting_violations(narrow, wide, 1, 0) == ()
-    broken = {"inheritance": 0, "equal incoming weights": 2, "shared outgoing weights": 0}
-    for condition, row in broken.items():
+    indices = (torch.arange(2), torch.arange(3), torch.tensor([0, 1, 0]), torch.arange(1))
+    assert violations(narrow, wide, indices) == []
+    # What enters a copy is that of its neuron; all copies together send what it sent.
+    for layer, row, column in ((1, 2, 0), (2, 0, 0)):
         moved = wide.with_theta(wide.theta.clone())
-        layer = {"inheritance": 0, "equal incoming weights": 1, "shared outgoing weights": 2}[condition]
-        moved.layers()[layer].weight[row, 0] += 1e-3
-        assert {found.condition for found in splitting_violations(narrow, moved, 1, 0)} == {condition}
-    with pytest.raises(ValueError, match="with more neurons in that layer"):
-        splitting_violations(narrow, narrow, 1, 0)
+        moved.layers()[layer].weight[row, column] += 1e-3
+        assert ("forward", layer + 1) in {(one.condition, one.layer) for one in violations(narrow, moved, indices)}
+
+
+def test_copies_with_other_directions_are_no_splitting():
+    """Copies share V; outgoing weights that are no multiples of it keep the function, and not criticality."""
+    risk, theta = problem((2, 3, 2), tanh, squared_error)
+    narrow, wide = risk.at(theta), split(risk.at(theta), 0, 1, (0.3, 0.7))
+    indices = (torch.arange(2), torch.tensor([0, 1, 2, 1]), torch.arange(2))
+    moved = wide.with_theta(wide.theta.clone())
+    outgoing = moved.layers()[1].weight
+    outgoing[0, 1] += 0.5
+    outgoing[0, 3] -= 0.5
+    assert {one.condition for one in violations(narrow, moved, indices)} == {"backward"}
+    torch.testing.assert_close(moved.forward(risk.inputs), narrow.forward(risk.inputs))
 
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.6), (), (float("nan"), 1.0)])
@@ -212,7 +223,7 @@ def test_shares_that_do_not_add_up_are_refused(shares):
 def test_a_layer_that_is_not_there_is_refused():
     network = Network.uniform((1, 2, 1), tanh)
     with pytest.raises(ValueError, match="no hidden layer at 1"):
-        widened(network, 1)
+        split(Parametrised(network, torch.zeros(7).double()), 1, 0, (0.5, 0.5))
     with pytest.raises(ValueError, match="batch normalization"):
         with_null_neuron(
             Parametrised(Network.uniform((1, 2, 1), tanh, batch_norm_epsilon=1.0), torch.zeros(11).double()), 0
