@@ -36,7 +36,7 @@ class Ball:
 
     Example:
         >>> third = Ball(1.0) / Ball(3.0)
-        >>> bool(third.radius < 1e-16), (third * Ball(3.0) - Ball(1.0)).holds(0.0)
+        >>> bool(third.radius < 1e-15), (third * Ball(3.0) - Ball(1.0)).holds(0.0)
         (True, True)
     """
 
@@ -118,11 +118,11 @@ class Ball:
     __rmul__ = __mul__
 
     def inverse(self) -> Ball:
-        """1 / x; of infinite radius where x may be zero."""
+        """1 / x; no number where x may be zero."""
         least = self.least()
         sound = least > 0
-        middle = np.divide(1.0, self.middle, out=np.zeros(self.shape), where=sound)
-        spread = np.divide(self.radius * abs(middle), least, out=np.full(self.shape, np.inf), where=sound)
+        middle = np.divide(1.0, self.middle, out=np.full(self.shape, np.nan), where=sound)
+        spread = np.divide(self.radius * abs(middle), least, out=np.full(self.shape, np.nan), where=sound)
         return Ball(middle, (spread + 2 * _UNIT * abs(middle)) * _UP + _TINY)
 
     def __truediv__(self, other: Ball | ArrayLike) -> Ball:
