@@ -32,6 +32,10 @@ from embedding_principle import (
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
 from embedding_principle.certificates.certify import certify
+from embedding_principle.certificates.enclosures import affine_pieces, enclosure
+from embedding_principle.certificates.intervals import Ball
+from embedding_principle.certificates.irreducible import irreducible
+from embedding_principle.certificates.wider import certify_lift, certify_split
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
 from embedding_principle.depth import (
     approximate,
@@ -124,6 +128,9 @@ def good_calls() -> dict[str, Call]:
     theta, batch, deep_point = point(SMOOTH).theta, point(SMOOTH, 3).theta, point(DEEP)
     first, second = lifted().layers()[:2]
     line_risk, line_theta = line_fit()
+    narrow_theta = torch.tensor([1.0, 0.3, 1.0, 0.0]).double()
+    narrow = Parametrised(Network.uniform((1, 1, 1), tanh), narrow_theta)
+    narrow_risk = planting.plant(narrow, LINE, generator=generator(), residual=0.1)
     matrix = hessian.hessian(risk(), theta)
     lifted_point, straight_point = lifted(), straight()
     outputs = torch.tensor([[1.0, 2.0], [4.0, 3.0], [0.0, 1.0]], dtype=torch.float64)
@@ -191,6 +198,31 @@ def good_calls() -> dict[str, Call]:
             },
         ),
         ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
+        ("certificates.enclosures.affine_pieces", affine_pieces, {"activation": relu}),
+        ("certificates.enclosures.enclosure", enclosure, {"risk": risk(), "theta": Ball(theta.numpy(), 1e-3)}),
+        ("certificates.irreducible.irreducible", irreducible, {"point": point(SMOOTH), "inputs": X, "tolerance": 1e-5}),
+        (
+            "certificates.wider.certify_lift",
+            certify_lift,
+            {
+                "risk": line_risk,
+                "proof": certify(line_risk, line_theta),
+                "point": lifting.lift(line_risk.at(line_theta), LINE, [one_more], generator=generator()),
+                "position": 0,
+                "spare": False,
+            },
+        ),
+        (
+            "certificates.wider.certify_split",
+            certify_split,
+            {
+                "risk": narrow_risk,
+                "proof": certify(narrow_risk, narrow_theta),
+                "position": 0,
+                "neuron": 0,
+                "share": 0.5,
+            },
+        ),
         (
             "width.splitting.split",
             splitting.split,
