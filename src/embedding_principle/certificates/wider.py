@@ -131,12 +131,13 @@ def certified_lifts(
         >>> import torch
         >>> from embedding_principle.activations import relu
         >>> from embedding_principle.networks import Network
-        >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-        >>> g, theta = torch.Generator().manual_seed(0), torch.tensor([0.85, 0.0]).double()
-        >>> line = Risk(Network((1, 1)), x, x**3)
-        >>> [lift.inertia for lift in certified_lifts(line, theta, [Insertion(0, 2, relu)], generator=g)]
+        >>> x = torch.linspace(-2, 2, 10, dtype=torch.float64)[:, None]
+        >>> line, places = Risk(Network((1, 1)), x, x**3), [Insertion(0, 2, relu)]
+        >>> theta = torch.tensor([float((x**4).sum() / (x**2).sum()), 0.0]).double()
+        >>> g = torch.Generator().manual_seed(0)
+        >>> [one.inertia for one in certified_lifts(line, theta, places, generator=g)]
         [(0, 5, 2)]
-        >>> [lift.inertia for lift in certified_lifts(line, theta, [Insertion(0, 2, relu)], generator=g, spare=True)]
+        >>> [one.inertia for one in certified_lifts(line, theta, places, generator=g, spare=True)]
         [(1, 3, 3)]
     """
     proof = certify(risk, theta)
