@@ -35,7 +35,7 @@ from embedding_principle.certificates.certify import certify
 from embedding_principle.certificates.enclosures import affine_pieces, enclosure
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.certificates.irreducible import irreducible
-from embedding_principle.certificates.wider import certify_lift, certify_split
+from embedding_principle.certificates.wider import certified_lifts, certify_lift, certify_split
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
 from embedding_principle.depth import (
     approximate,
@@ -209,6 +209,17 @@ def good_calls() -> dict[str, Call]:
                 "proof": certify(line_risk, line_theta),
                 "point": lifting.lift(line_risk.at(line_theta), LINE, [one_more], generator=generator()),
                 "position": 0,
+                "spare": False,
+            },
+        ),
+        (
+            "certificates.wider.certified_lifts",
+            certified_lifts,
+            {
+                "risk": line_risk,
+                "theta": line_theta,
+                "insertions": [one_more],
+                "generator": generator(),
                 "spare": False,
             },
         ),

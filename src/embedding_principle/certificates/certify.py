@@ -80,8 +80,9 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
         radius: half the side of the box about θ itself, rounded down to 30 significant bits; None proposes one.
 
     Raises:
-        ValueError: for another network or shape, a θ that is not finite, a radius that is not positive, or data with
-            digits below 2^-192, which the checker cannot read.
+        ValueError: for another network or shape, a θ that is not finite, a radius that is not positive, targets of
+            cross-entropy that do not add up to one exactly, or data with digits below 2^-192, which the checker cannot
+            read.
 
     Example:
         >>> import torch
@@ -136,6 +137,12 @@ class Problem:
             "inputs": self.texts(risk.inputs, "inputs"),
             "targets": self.texts(risk.targets, "targets"),
         }
+        sums = {sum(map(check.read, row)) for row in self.document["targets"]}
+        if risk.loss is cross_entropy and sums != {check.ONE}:
+            raise ValueError(
+                "targets: rows must add up to one exactly to be certified; round all entries but the last of a row to "
+                "multiples of 2^-40, say, and let the last be the rest"
+            )
         self._given: list[Any] = [self.document["loss"], self.document["activations"]]
         for key in ("inputs", "targets"):
             columns = zip(*self.document[key])

@@ -13,13 +13,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, cat, float64, tensor
+from torch import Generator, Tensor, cat, float64, tensor
 
 from embedding_principle.arguments import checked, number, whole
 from embedding_principle.certificates import check
-from embedding_principle.certificates.certify import Certificate, Counts, Problem
+from embedding_principle.certificates.certify import Certificate, Counts, Problem, certify
 from embedding_principle.certificates.enclosures import Enclosure, Piece, affine_pieces, enclosure
 from embedding_principle.certificates.intervals import Ball, Floats
+from embedding_principle.depth.lifting import Insertion, lift
+from embedding_principle.depth.spare_neurons import NoSpareNeuronError, find_spare_neuron, with_spare_neuron
 from embedding_principle.networks import Parametrised
 from embedding_principle.risks import Risk
 from embedding_principle.width.splitting import split
@@ -84,7 +86,7 @@ def certify_lift(
     A, B = inserted.incoming, following.incoming
     kept = len(A) - spare
     pieces = affine_pieces(deep.activations[position])
-    lift: dict[str, object] = {"position": position, "pieces": Problem.described(deep.activations[position])}
+    said: dict[str, object] = {"position": position, "pieces": Problem.described(deep.activations[position])}
     try:
         with np.errstate(all="ignore"):
             outgoing = cat([B[:, :kept], B[:, -1:]], dim=1)
@@ -92,17 +94,68 @@ def certify_lift(
             if spare:
                 _require(not B[:, kept].any(), "the outgoing weights of the spare neuron are not zero")
                 free, distance, more = _spare(over, position, pieces, A[kept].numpy(), distance)
-                lift["spare"] = {"u": Problem.texts(A[kept:], "point")[0], "free": free}
+                said["spare"] = {"u": Problem.texts(A[kept:], "point")[0], "free": free}
                 added = _sum(added, more)
     except _UndecidedError as reason:
-        return replace(proof, result="undecided", reason=str(reason), inertia=None, risk=None, document="")
-    lift |= {
+        return _undecided(proof, str(reason))
+    said |= {
         "A": Problem.texts(A[:kept], "point"),
         "B": Problem.texts(outgoing, "point"),
         "rows": rows,
         "distance": distance.hex(),
     }
-    return _extended(document, proof, {"lift": lift}, added, point.theta, max(distance, proof.radius))
+    return _extended(document, proof, {"lift": said}, added, point.theta, max(distance, proof.radius))
+
+
+@checked
+def certified_lifts(
+    risk: Risk, theta: Tensor, insertions: Sequence[Insertion], *, generator: Generator, spare: bool = False
+) -> list[Certificate]:
+    """Certify the critical point near θ, lift the floats in the middle of its box, and certify each lift.
+
+    Args:
+        risk: of the narrow network, as for `certify`.
+        theta: (P,), near a critical point that is not degenerate; see `irreducible`.
+        insertions: where and how to insert a layer, one lift each; at least m_q wide (one more with a spare neuron).
+        generator: of the lifts.
+        spare: whether the last neuron of each inserted layer is a spare one.
+
+    Returns:
+        A certificate for each insertion; "undecided" with a reason if the critical point or its lift is not proved, or
+        no spare neuron is found.
+
+    Raises:
+        ValueError: as `certify`, `lifting.lift` and `find_spare_neuron` do.
+
+    Example:
+        >>> import torch
+        >>> from embedding_principle.activations import relu
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.linspace(-2, 2, 10, dtype=torch.float64)[:, None]
+        >>> line, places = Risk(Network((1, 1)), x, x**3), [Insertion(0, 2, relu)]
+        >>> theta = torch.tensor([float((x**4).sum() / (x**2).sum()), 0.0]).double()
+        >>> g = torch.Generator().manual_seed(0)
+        >>> [one.inertia for one in certified_lifts(line, theta, places, generator=g)]
+        [(0, 5, 2)]
+        >>> [one.inertia for one in certified_lifts(line, theta, places, generator=g, spare=True)]
+        [(1, 3, 3)]
+    """
+    proof = certify(risk, theta)
+    if proof.result != "proved":
+        return [proof] * len(insertions)
+    narrow, lifts = risk.at(tensor(proof.centre, dtype=float64)), []
+    for each in insertions:
+        position, sigma = each.position, each.activation
+        point = lift(narrow, risk.inputs, [replace(each, width=each.width - spare)], generator=generator)
+        if spare:
+            try:
+                neuron = find_spare_neuron(risk, narrow.theta, position, sigma, generator=generator)
+            except NoSpareNeuronError as error:
+                lifts.append(_undecided(proof, str(error)))
+                continue
+            point = with_spare_neuron(point, position, neuron.incoming)
+        lifts.append(certify_lift(risk, proof, point, position, spare=spare))
+    return lifts
 
 
 @checked
@@ -158,7 +211,7 @@ def certify_split(risk: Risk, proof: Certificate, position: int, neuron: int, sh
             if negative is None:
                 raise _UndecidedError("the signs of M are not clear in floats")
     except _UndecidedError as reason:
-        return replace(proof, result="undecided", reason=str(reason), inertia=None, risk=None, document="")
+        return _undecided(proof, str(reason))
     size = features.shape[1]
     negative = negative if 0 < share < 1 else size - negative
     # Copies are exact; shares of the outgoing weight are rounded.
@@ -166,6 +219,10 @@ def certify_split(risk: Risk, proof: Certificate, position: int, neuron: int, sh
     radius = proof.radius * grown + 2.0**-51 * grown * float(wide.theta.abs().max())
     statement = {"level": position, "neuron": neuron, "share": share.hex()}
     return _extended(document, proof, {"split": statement}, (negative, 1, size - negative), wide.theta, radius)
+
+
+def _undecided(proof: Certificate, reason: str) -> Certificate:
+    return replace(proof, result="undecided", reason=reason, inertia=None, risk=None, document="")
 
 
 def _over(risk: Risk, proof: Certificate) -> tuple[dict[str, Any], Enclosure]:
