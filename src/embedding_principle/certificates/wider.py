@@ -9,6 +9,7 @@ critical: it is said that a critical point lies within a distance of them.
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,8 @@ from embedding_principle.depth.spare_neurons import NoSpareNeuronError, find_spa
 from embedding_principle.networks import Parametrised
 from embedding_principle.risks import Risk
 from embedding_principle.width.splitting import split
+
+_Network: Any = check.Network  # without annotations
 
 
 class _UndecidedError(Exception):
@@ -96,14 +99,11 @@ def certify_lift(
                 free, distance, more = _spare(over, position, pieces, A[kept].numpy(), distance)
                 said["spare"] = {"u": Problem.texts(A[kept:], "point")[0], "free": free}
                 added = _sum(added, more)
+        said |= {"A": Problem.texts(A[:kept], "point"), "B": Problem.texts(outgoing, "point"), "rows": rows}
+        distance = _confirmed(document, said, distance)
     except _UndecidedError as reason:
         return _undecided(proof, str(reason))
-    said |= {
-        "A": Problem.texts(A[:kept], "point"),
-        "B": Problem.texts(outgoing, "point"),
-        "rows": rows,
-        "distance": distance.hex(),
-    }
+    said["distance"] = distance.hex()
     return _extended(document, proof, {"lift": said}, added, point.theta, max(distance, proof.radius))
 
 
@@ -276,6 +276,21 @@ def _spare(
     _pieces(pieces, features @ Ball(u, distance))
     rank = errors.shape[1]
     return free, distance, (rank, features.shape[1] - rank, rank)
+
+
+def _confirmed(document: dict[str, Any], said: dict[str, Any], distance: float) -> float:
+    """A distance that the checker can prove: it takes every sample to be as uncertain as the least certain one."""
+    data = ([check.Ball([*each]) for each in zip(*check.read(document[key]))] for key in ("inputs", "targets"))
+    problem = (document["loss"], document["activations"], *data, check.read(document["layers"]))
+    box, refused = _Network(*problem, check.read(document["radius"])), ""
+    for factor in (1.0, 16.0, 256.0, 4096.0):
+        try:
+            box.lift([0, 0, 0], **deepcopy(said), distance=(factor * distance).hex())
+        except ValueError as reason:
+            refused = str(reason)
+        else:
+            return factor * distance
+    raise _UndecidedError(refused.removeprefix("undecided: "))
 
 
 def _one_piece(pieces: list[Piece], z: Ball) -> tuple[Floats, Floats]:
