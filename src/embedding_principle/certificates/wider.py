@@ -26,6 +26,9 @@ from embedding_principle.networks import Parametrised
 from embedding_principle.risks import Risk
 from embedding_principle.width.splitting import split
 
+# The checker has one radius for all samples. Its bound on a spare neuron was up to 2^6 times that of one radius each.
+_SAMPLES = 2.0**8
+
 
 class _UndecidedError(Exception):
     """Why a statement is not proved."""
@@ -272,7 +275,7 @@ def _spare(
     V = (errors * slopes[:, None]).T @ features
     free = _pivots(V.middle)
     rest = V @ u + (errors * shifts[:, None]).sum(0)
-    distance = max(distance, _room(_solved(V[:, free], [rest])))
+    distance = max(distance, _room(_SAMPLES * _solved(V[:, free], [rest])))
     _pieces(pieces, features @ Ball(u, distance))
     rank = errors.shape[1]
     return free, distance, (rank, features.shape[1] - rank, rank)
