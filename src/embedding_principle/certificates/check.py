@@ -43,10 +43,9 @@ class Ball:
 
     def placed(self, pieces):
         """Slopes and intercepts of the open affine pieces (low, high, slope, intercept) in which the samples lie."""
-        table = [list(map(read, piece)) for piece in pieces]
-        ends = [end for piece in table for end in piece[:2]]
+        table = read(pieces)
         found = [[piece for piece in table if piece[0] < m - self.r and m + self.r < piece[1]] for m in self.m]
-        if not all(found) or ends != sorted(ends):
+        if not all(found) or (ends := [end for low, high, _, _ in table for end in (low, high)]) != sorted(ends):
             raise ValueError("undecided: a sample may be at a kink, or the pieces are not in order")
         return [Ball([each[0][part] for each in found]) for part in (2, 3)]
 
@@ -61,7 +60,7 @@ class Ball:
         slope, two = s * (one - s), one + one
         bend = slope * (one - s - s)
         if activation == "softplus":
-            return Ball([exponential(0, v) for v in self.m], self.r + 2), s, slope
+            return Ball([exponential(0, v, top=max(0, v)) for v in self.m], self.r + 2), s, slope
         tanh = (s + s - one, two * two * slope, two * two * two * bend)  # 2 s(2z) - 1
         return {"sigmoid": (s, slope, bend), "tanh": tanh}[activation]
 
@@ -71,20 +70,22 @@ def inner(left, right):
     return reduce(add, (a * b for a, b in zip(left, right, strict=True)))
 
 
-def read(text):
-    """A hexadecimal float as a whole number of units."""
-    top, bottom = float.fromhex(text).as_integer_ratio()
-    if ONE % bottom:
-        raise ValueError("malformed: a number has digits below 2^-192")
+def read(value):
+    """A float, or lists of them, as whole numbers of units; a float has one way to be written, that of `float.hex`."""
+    if isinstance(value, list):
+        return [read(each) for each in value]
+    top, bottom = (number := float.fromhex(value)).as_integer_ratio()
+    if number.hex() != value or ONE % bottom:
+        raise ValueError(f"malformed: {value} is no hexadecimal float, or has digits below 2^-192")
     return top * (ONE // bottom)
 
 
 @cache
-def exponential(*x):
-    """e^x, or of several x the logarithm of the sum of all e^x; error below one unit, by Python's decimal numbers."""
+def exponential(*x, top=None):
+    """e^x, or with their top the logarithm of the sum of all e^x; error about a unit, by Python's decimal numbers."""
     with localcontext(prec=68) as context:
-        value = sum(context.exp(context.divide(v, ONE)) for v in x)
-        return int((value.ln() if x[1:] else value) * ONE)
+        value = sum(context.exp(context.divide(v - (top or 0), ONE)) for v in x)
+        return int(value * ONE) if top is None else top + int(value.ln() * ONE)
 
 
 class Network:
@@ -125,7 +126,7 @@ class Network:
         if any(sum(y) != ONE for y in zip(*(column.m for column in targets))):
             raise ValueError("malformed: the targets of a sample must add up to one")
         r = max(v.r for v in z) + 4  # slopes: of log-sum-exp their sum is 1, of p absolutely at most 1/2
-        logs = Ball([exponential(*column) for column in zip(*(v.m for v in z))], r)
+        logs = Ball([exponential(*column, top=max(column)) for column in zip(*(v.m for v in z))], r)
         p = [Ball([exponential(a - b) for a, b in zip(v.m, logs.m)], r) for v in z]
         self.risk = (logs - inner(z, targets)).dot(self.mean)
         self.free, self.fixed = self.free[: -len(self.places[-1][-1])], len(self.places[-1][-1])
@@ -158,7 +159,7 @@ class Network:
         (r, m + 1 − r, r) where V has full row rank r.
         """
         F, n, distance = self.features[position], len(self.one.m), read(distance)
-        W, A, B = self.layers[position], *([[Ball([read(v)]) for v in row] for row in table] for table in (A, B))
+        W, A, B = self.layers[position], *([[Ball([v]) for v in row] for row in read(table)] for table in (A, B))
         pieces_of = [inner([Ball(v.m * n) for v in row], F).placed(pieces) for row in A]
         if any(len({*zip(slope.m, shift.m)}) > 1 or not slope.m[0] for slope, shift in pieces_of):
             raise ValueError("undecided: an inserted neuron is not in one affine piece")
@@ -169,26 +170,25 @@ class Network:
         most = solved([[column[j] for j in rows] for column in columns[:-1]], [line[:-1] for line in missed])[1]
         reach = max(line[-1].top for line in missed) + (most * sum(columns[-1][j].top for j in rows) >> BITS) + 1
         inertia[1] += len(A) * (len(F) + len(W)) - len(W) * (len(F) - 1)
-        if spare:
-            u, free, errors = [read(v) for v in spare["u"]], spare["free"], self.deltas[position]
+        if spare is not None:
+            u, free, errors = read(spare.pop("u")), spare.pop("free"), self.deltas[position]
             slope, shift = inner([Ball([v] * n, distance) for v in u], F).placed(pieces)
             V = [[(delta * slope).dot(f) for f in F] for delta in errors]
             rest = [inner(row, [Ball([v]) for v in u]) + delta.dot(shift) for row, delta in zip(V, errors)]
             reach = max(reach, solved([[row[t] for t in free] for row in V], [rest])[1])
             inertia = list(map(add, inertia, [len(W), len(F) - len(W), len(W)]))
-        if max(most, reach) > distance:
-            raise ValueError("undecided: the point may be farther away")
+        if spare or max(most, reach) > distance:
+            raise ValueError("undecided: the point may be farther away, or the spare neuron has more")
         return inertia
 
     def split(self, inertia, level, neuron, share):
         """Double a neuron, with shares α and 1 − α of its outgoing weight a: H' ≅ H ⊕ 0 ⊕ α(1 − α) Σ aδσ''ff'."""
         F, bend, share = self.features[level], self.bends[level][neuron], read(share)
         (row,) = self.layers[level + 1]
-        if min(level, neuron) < 0 or abs(row[neuron].m[0]) <= row[neuron].r or share in (0, ONE):
+        if abs(row[neuron].m[0]) <= row[neuron].r or share in (0, ONE):
             raise ValueError("undecided: the outgoing weight may be zero, or a share is")
-        negative = solved([[(f * bend).dot(g) for g in F] for f in F], [])[0]
-        negative = negative if 0 < share < ONE else len(F) - negative
-        return list(map(add, inertia, [negative, 1, len(F) - negative]))
+        negative = solved([[(f * g).dot(bend) for g in F] for f in F], [])[0]
+        return list(map(add, inertia, [negative, 1, len(F) - negative][:: 1 if 0 < share < ONE else -1]))
 
 
 def solved(matrix, sides):
@@ -221,12 +221,12 @@ def sealed(document):
 
 def verify(text):
     """The inertia that a certificate states, if all of it is proved; otherwise an error."""
-    given = json.loads(text)
-    if sealed(given) != text or not given.pop("sha256"):
-        raise ValueError("altered: the digest differs")
-    xy = [[Ball([*c]) for c in zip(*(map(read, r) for r in given.pop(k)), strict=True)] for k in ("inputs", "targets")]
-    layers = [[list(map(read, row)) for row in rows] for rows in given.pop("layers")]
-    problem, radius = [given.pop("loss"), given.pop("activations"), *xy, layers], read(given.pop("radius"))
+    given = json.loads(text, parse_int=lambda t: int(t) if t.isdigit() else t, parse_float=str, parse_constant=str)
+    if sealed(given) != text or not given.pop("sha256") or any(word in text for word in ("true", "false", "null")):
+        raise ValueError("altered: the digest differs, or a number that is no text is not among 0, 1, 2, …")
+    xy = [[Ball([*column]) for column in zip(*read(given.pop(key)), strict=True)] for key in ("inputs", "targets")]
+    problem = [given.pop("loss"), list.copy(given.pop("activations")), *xy, read(given.pop("layers"))]
+    radius = read(given.pop("radius"))
     box = Network(*problem, radius)
     negative, reach = solved(box.hessian(), [Network(*problem).gradient])
     if reach >= radius:
@@ -234,7 +234,7 @@ def verify(text):
     inertia = [negative, box.fixed, len(box.free) - negative]
     for kind in [kind for kind in ("lift", "split") if kind in given][:1]:
         inertia = getattr(box, kind)(inertia, **given.pop(kind))
-    claimed, low, high = given.pop("inertia"), *map(read, given.pop("risk"))
+    claimed, low, high = given.pop("inertia"), *read(given.pop("risk"))
     if claimed != inertia or given or not low <= box.risk.m[0] - box.risk.r <= box.risk.m[0] + box.risk.r <= high:
         raise ValueError(f"false: the inertia is {inertia}, or the risk not so sharp, or it says more: {list(given)}")
     return inertia
