@@ -39,6 +39,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from embedding_principle.activations import tanh
 from embedding_principle.arguments import checked, whole
@@ -102,6 +103,17 @@ class Atlas:
     def evaluated(self) -> int:
         """How many boxes were looked at."""
         return sum(sheet.evaluated for sheet in self.sheets)
+
+    def halvings(self, w: Floats, c: Floats) -> NDArray[np.int64]:
+        """How often the box about each tanh(w (x − c)), w > 0, on the grid 0, 1, …, n − 1 was cut."""
+        found = np.zeros(len(w), dtype=np.int64)
+        for sheet in self.sheets:
+            with np.errstate(over="ignore", invalid="ignore"):
+                u, v = sheet.chart.coordinates(Ball(w), Ball(-w * c))
+                kept = ~sheet.chart.beyond(np.stack([u.middle, v.middle], 1), np.zeros((len(w), 2)))
+                cut = sheet.halvings(np.nan_to_num(u.middle), np.nan_to_num(v.middle))
+            found = np.where(kept, np.maximum(found, cut), found)
+        return found
 
 
 @checked

@@ -78,7 +78,7 @@ def conditions(features: Features, targets: Ball) -> Conditions:
 
     # No mean is subtracted where the targets add up to zero.
     def with_targets(g: Ball) -> Ball:
-        return _dot(g, targets)
+        return (targets.T @ g)[0]
 
     def with_phi(g: Ball) -> Ball:
         return _dot(phi, g) - total * g.sum(0)
@@ -186,6 +186,20 @@ class Sheet:
         """Whether the areas of the boxes add up to that of the rectangle: exactly, for all sides are dyadic."""
         whole_area = math.prod(b - a for a, b in zip(self.chart.lower, self.chart.upper))
         return math.fsum(4 * self.radius.prod(1)) == whole_area
+
+    def halvings(self, u: Floats, v: Floats) -> NDArray[np.int64]:
+        """How often the box that holds each point was cut; 0 for points outside of the rectangle."""
+        corner, size = np.array(self.chart.lower), np.array(self.chart.upper) - self.chart.lower
+        place = (np.stack([u, v], -1) - corner) / size
+        found = np.zeros(len(place), dtype=np.int64)
+        for half in np.unique(self.radius, axis=0):
+            cells = np.rint(size / (2 * half)).astype(np.int64)
+            boxes = np.floor((self.middle[(self.radius == half).all(1)] - corner) / (2 * half)).astype(np.int64)
+            # A point of the upper side belongs to the last box.
+            at = np.minimum(np.floor(place * cells).astype(np.int64), cells - 1)
+            inside = ((place >= 0) & (place <= 1)).all(1) & np.isin(at @ (cells[1], 1), boxes @ (cells[1], 1))
+            found[inside] = round(math.log2(math.prod(cells)))
+        return found
 
 
 @checked

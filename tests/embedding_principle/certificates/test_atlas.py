@@ -140,6 +140,24 @@ def test_the_boxes_cover_every_chart_and_a_lost_one_is_noticed() -> None:
         assert (gaps.all(2).sum(1) == 1).all()
 
 
+def test_the_box_about_a_point_is_found() -> None:
+    found = atlas_of(100)
+    for sheet in found.sheets:
+        whole = np.prod(np.array(sheet.chart.upper) - sheet.chart.lower)
+        expected = np.log2(whole / (4 * sheet.radius.prod(1)))
+        for share in (-0.9, 0.0, 0.9):
+            inside = sheet.middle + share * sheet.radius
+            assert sheet.halvings(inside[:, 0], inside[:, 1]).tolist() == expected.tolist()
+        assert sheet.halvings(np.array([-2.0]), np.array([0.5])).tolist() == [0]
+    # Every network lies in a box, and where a critical point is the boxes are small.
+    w, c = np.meshgrid(np.logspace(-3, 2, 30), np.linspace(-20, 30, 41))
+    cut = found.halvings(w.ravel(), c.ravel())
+    assert cut.min() >= 6
+    for point in found.points:
+        steep, shift = point.exact.centre[:2]
+        assert found.halvings(np.array([steep]), np.array([-shift / steep]))[0] > np.median(cut)
+
+
 def test_with_too_few_halvings_boxes_stay_undecided() -> None:
     assert atlas(noise(100), depth=4).undecided > 0
     assert atlas(noise(100), depth=4).minimum == "undecided"
