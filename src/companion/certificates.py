@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Certificates:
     """
 
     count: int
-    packed: str
+    packed: str = field(repr=False)
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Certificates:

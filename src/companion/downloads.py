@@ -208,9 +208,7 @@ class Downloads:
             "Control": said.control + (f": {claim.control}" if claim else ""),
             "Source": said.source,
             "Conditions": said.conditions,
-            "Seal": ". ".join(
-                [*(claim.seals.values() if claim else ()), *([said.true_object] if said.true_object else [])]
-            ),
+            "Seal": ". ".join(filter(None, [", ".join(claim.seals.values()) if claim else "", said.true_object])),
             "Trusted": said.trusted,
         }
         heading = f"Claim {name}: {said.title}. {claim.verdict.capitalize() if claim else 'Not measured'}."

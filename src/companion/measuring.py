@@ -26,8 +26,8 @@ def measured(claim: str, value: Any, *, control: Any, certificates: Sequence[str
     """Leave the measured value of a declared claim, and its control's, in the notebook.
 
     A failed verdict is shown, not raised: a reader who changes a parameter must see what fails. Both numbers are glued,
-    under the claim's id and ``<id>-control``. Certificates are raised for: whoever runs the chapter sees every one of
-    them accepted by the checker, or an error.
+    under the claim's id and ``<id>-control``. A certificate that the checker refuses is an error, though: no page may
+    offer it.
 
     Args:
         claim: the id under which the prose declares it.

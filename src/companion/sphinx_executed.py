@@ -30,7 +30,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from companion.certificates import archive_address, find_checker
+from companion.certificates import FOLDER, archive_address, find_checker
 from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
 from companion.downloads import Downloads
@@ -308,18 +308,21 @@ class ClaimBox(SphinxDirective):
         spans = " ".join(f'<span class="claim-{part}">{html.escape(text)}</span>' for part, text in header)
         link = f'<a class="headerlink" href="#claim-{declared.id}" aria-label="Link to claim {declared.id}">#</a>'
         yield _html(f'<p class="claim-header">{spans}{link}</p>')
+        printed = self.env.app.builder.format != "html"  # paper gets words in the place of the frame
+        if printed:
+            yield nodes.paragraph("", "", nodes.strong("", declared.title), nodes.Text(f" ({declared.id}): {verdict}"))
         yield from self._parsed(declared.statement, "claim-statement")
         yield from self._seals(declared, claim)
         yield _html('<dl class="claim-facts">')
         for name, text in _facts(declared, claim):
             yield _html(f'<div class="claim-fact"><dt>{name}</dt><dd>')
-            yield from self._parsed(text)
+            yield from self._parsed(f"**{name}:** {text}" if printed else text)
             yield _html("</dd></div>")
         yield _html("</dl></div>")
 
     def _seals(self, declared: Declaration, claim: Claim | None) -> Iterator[nodes.Node]:
         """A paragraph for each seal: of which object it holds and where the files are, or what is trusted."""
-        texts = {"checked": declared.true_object, "computed": declared.trusted}
+        texts = {"checked": declared.true_object, "computed": f"Trusted: {declared.trusted}"}
         for kind, words in (claim.seals if claim else {}).items():
             for paragraph in self._parsed(f"{seal_span(kind, words)} {texts[kind] or ''}", "claim-seal"):
                 paragraph += self._files(claim) if claim and kind == "checked" else []
@@ -330,8 +333,12 @@ class ClaimBox(SphinxDirective):
         address, carried = archive_address(claim.id), claim.measurement.certificates
         if carried is None or self.env.app.builder.format != "html":
             return [nodes.Text(f" Files: {address}, beside the pages of the book.")]
-        link = nodes.reference("", Path(address).name, refuri=f"{'../' * self.env.docname.count('/')}{address}")
-        files = [nodes.Text(" Files: "), link, nodes.Text(f" ({_size(len(carried.archive(claim.id)))})")]
+        place = f"{'../' * self.env.docname.count('/')}{FOLDER}"
+        archive, checker = (
+            nodes.reference("", name, refuri=f"{place}/{name}") for name in (Path(address).name, find_checker().name)
+        )
+        size = nodes.Text(f" ({_size(len(carried.archive(claim.id)))}); checker: ")
+        files = [nodes.Text(" Files: "), archive, size, checker]
         if EXPLAINED in self.env.found_docs and self.env.docname != EXPLAINED:
             (how,) = self._parsed(f"{{doc}}`how they are checked </{EXPLAINED}>`")
             files += [nodes.Text("; "), *how.children]
@@ -358,7 +365,7 @@ def _facts(declared: Declaration, claim: Claim | None) -> list[tuple[str, str]]:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e3 else f"{count} bytes"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
 
 
 def _html(text: str) -> nodes.Node:

@@ -31,7 +31,10 @@ from embedding_principle import (
     saturation,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
+from embedding_principle.certificates import sheets
+from embedding_principle.certificates.atlas import atlas
 from embedding_principle.certificates.certify import certify
+from embedding_principle.certificates.charts import charts
 from embedding_principle.certificates.enclosures import affine_pieces, enclosure
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.certificates.irreducible import irreducible
@@ -72,6 +75,10 @@ def point(network: Network, *batch: int) -> Parametrised:
 
 def risk(network: Network = SMOOTH) -> Risk:
     return Risk(network, X, Y)
+
+
+def on_a_grid() -> Risk:
+    return Risk(Network.uniform((1, 1, 1), tanh), LINE, X[:, 1:].repeat(2, 1))
 
 
 def straight() -> Parametrised:
@@ -196,6 +203,18 @@ def good_calls() -> dict[str, Call]:
                 "loss": squared_error,
                 "orthogonal_to": torch.ones(1, 20).double(),
             },
+        ),
+        ("certificates.atlas.atlas", atlas, {"risk": on_a_grid(), "depth": 12}),
+        ("certificates.charts.charts", charts, {"samples": 5}),
+        (
+            "certificates.sheets.conditions",
+            sheets.conditions,
+            {"features": charts(5)[0].features(Ball([0.5]), Ball([0.5])), "targets": Ball(X[:, :1].numpy())},
+        ),
+        (
+            "certificates.sheets.explore",
+            sheets.explore,
+            {"chart": charts(5)[0], "targets": Ball(X[:, :1].numpy()), "depth": 6},
         ),
         ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
         ("certificates.enclosures.affine_pieces", affine_pieces, {"activation": relu}),

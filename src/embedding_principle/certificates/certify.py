@@ -29,6 +29,7 @@ _Network: Any = check.Network  # without annotations
 _SINGULAR = "the Hessian is singular, or no critical point is near"
 _FACTORS = (3.0, 30.0, 1000.0)  # of the box over Newton's last step
 _NEWTON_STEPS = 4
+_CLEAR = 2.0**-6  # of |I − CH|: the checker has one radius for all samples, and less clear boxes are left to its test
 _SETTLED = 2.0**-50  # a step that moves no float by more than a few units is none
 
 
@@ -221,7 +222,7 @@ class Problem:
         spread = (np.eye(len(inverse)) - Ball(inverse) @ hessian).norm()
         if bool((newton.least() > side * (1 + spread) * (1 + 2.0**-50)).any()):
             return _Verdict("refuted", "no critical point in the box")
-        if not spread < 1:
+        if not spread < _CLEAR:
             return _Verdict("undecided", TOO_LARGE)
         if not float(newton.magnitude().max()) < side * (1 - spread) * (1 - 2.0**-50):
             return _Verdict("undecided", TOO_SMALL)

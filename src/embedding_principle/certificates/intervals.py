@@ -137,7 +137,12 @@ class Ball:
     def __add__(self, other: Ball | ArrayLike) -> Ball:
         right = Ball.of(other)
         middle = self.middle + right.middle
-        return Ball(middle, (self.radius + right.radius + _UNIT * abs(middle)) * _UP + _TINY)
+        radius = _UNIT * abs(middle)
+        radius += self.radius
+        radius += right.radius
+        radius *= _UP
+        radius += _TINY
+        return Ball(middle, radius)
 
     __radd__ = __add__
 
@@ -148,10 +153,19 @@ class Ball:
         return Ball.of(other) + (-self)
 
     def __mul__(self, other: Ball | ArrayLike) -> Ball:
-        right = Ball.of(other)
-        middle = self.middle * right.middle
-        mixed = abs(self.middle) * right.radius + self.radius * (abs(right.middle) + right.radius)
-        return Ball(middle, (mixed + _UNIT * abs(middle)) * _UP + _TINY)
+        # In place: most of the time goes into memory.
+        if isinstance(other, Ball):
+            middle = self.middle * other.middle
+            radius = _UNIT * abs(middle)
+            radius += abs(self.middle) * other.radius
+            radius += self.radius * (abs(other.middle) + other.radius)
+        else:
+            middle = self.middle * np.asarray(other, dtype=np.float64)
+            radius = _UNIT * abs(middle)
+            radius += self.radius * abs(np.asarray(other, dtype=np.float64))
+        radius *= _UP
+        radius += _TINY
+        return Ball(middle, radius)
 
     __rmul__ = __mul__
 
