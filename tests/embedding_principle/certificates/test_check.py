@@ -219,6 +219,9 @@ def test_only_lists_stand_where_lists_stand() -> None:
     refusal(changed("point", activations={"tanh": "is best"}))
     refusal(changed("point", inputs=[dict.fromkeys(row, "?") for row in document["inputs"]]))
     refusal(changed("point", layers=["12", "34"]))
+    lift = json.loads(certificate("lift").document)["lift"]
+    lift["pieces"][0][3] = []  # no sample is there
+    refusal(changed("lift", lift=lift))
 
 
 def test_a_wider_network_says_no_more_than_is_proved() -> None:
