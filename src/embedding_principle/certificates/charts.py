@@ -29,6 +29,7 @@ and weights that grow at most by the factor g from each k ≥ K to the next, g q
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -62,12 +63,12 @@ class Features:
     bends: tuple[tuple[Ball, Ball], tuple[Ball, Ball]] | None  # bends[i][l]: g_i by the l-th coordinate
 
 
-@dataclass(frozen=True, eq=False)
-class Chart:
+class Chart(ABC):
     """A chart of the half-plane {w > 0}, closed at infinity.
 
     Attributes:
         name: "cell k", "left", "right" or "flat".
+        samples: n.
         lower, upper: corners of the rectangle of its coordinates, with few binary digits.
         faces: the sides that are at infinity, or have w = 0: (which coordinate, its value, where the other one begins
             and ends). Where the span of 1 and φ is the same for all values of the other, as on w = 0, on ρ = 0, on
@@ -75,59 +76,185 @@ class Chart:
     """
 
     name: str
-    lower: tuple[float, float]
-    upper: tuple[float, float]
+    samples: int
+    lower: tuple[float, float] = (0.0, 0.0)
+    upper: tuple[float, float] = (1.0, 1.0)
     faces: tuple[tuple[int, float, float, float], ...]
-    _samples: int
-    _features: Callable[[Ball, Ball, bool], Features]
-    _decay: float  # e^(−2 w₀), rounded up
 
+    @abstractmethod
     def features(self, u: Ball, v: Ball, *, derivatives: bool = True) -> Features:
         """The feature on boxes with sides u and v, (B,) each, and what belongs to its derivatives."""
-        return self._features(u, v, derivatives)
 
+    @abstractmethod
+    def coordinates(self, w: Ball, b: Ball) -> tuple[Ball, Ball]:
+        """The coordinates of points of the half-plane."""
+
+    @abstractmethod
+    def half_plane(self, u: float, v: float) -> tuple[float, float]:
+        """The w and b of coordinates that are not at infinity, rounded."""
+
+    @abstractmethod
     def beyond(self, middle: Floats, radius: Floats) -> NDArray[np.bool_]:
         """Which boxes, (B, 2), hold no point with w ≥ w₀: the chart flat has theirs."""
-        if self.name == "flat":
-            return np.zeros(len(middle), dtype=bool)
-        least = np.maximum(middle - radius, 0) * (1 - 1e-15)
-        decay = least[:, 1] if self.name in ("left", "right") else least[:, 0] * least[:, 1]
-        return np.asarray(decay > self._decay)
+
+    @abstractmethod
+    def conditions(self, u: Ball, v: Ball) -> tuple[Ball, ...]:
+        """What is positive where (u, v) belongs to the half-plane, and only there."""
 
     def within(self, u: Ball, v: Ball) -> Literal["inside", "outside", "unclear"]:
         """Whether a point with these enclosures belongs to the half-plane, as no network at infinity does."""
-        if self.name == "flat":
-            conditions = [u, 1.0 - v * v]
-        else:
-            conditions = [u, v, 1.0 - (v if self.name in ("left", "right") else u * v)]
-        ends = [condition.bounds() for condition in conditions]
+        ends = [condition.bounds() for condition in self.conditions(u, v)]
         if all(low > 0 for low, _ in ends):
             return "inside"
         return "outside" if any(high < 0 for _, high in ends) else "unclear"
 
+
+class Cell(Chart):
+    """c between two neighbouring samples."""
+
+    def __init__(self, samples: int, steepness: float, k: int) -> None:
+        """The chart for k ≤ c ≤ k + 1, w ≥ steepness."""
+        self.name, self.samples, self._k = f"cell {k}", samples, k
+        # With one sample on a side of the step its value does not matter.
+        self.faces = (0, 0.0, 0.0, float(k < samples - 2)), (1, 0.0, 0.0, float(k > 0))
+        self._decay = _decay(steepness)
+        j = np.arange(samples)
+        self._first, self._second = np.where(j <= k, k + 1 - j, j - k - 1), np.where(j <= k, k - j, j - k)
+        self._sign = np.where(j <= k, -1.0, 1.0)[:, None]
+
+    def features(self, u: Ball, v: Ball, *, derivatives: bool = True) -> Features:
+        """φ = ∓(1 − Q) / (1 + Q) with Q_j = p^α q^β."""
+        of_p, of_q = _powers(u, self.samples), _powers(v, self.samples)
+
+        def monomial(less: int, lesser: int) -> Ball:
+            return of_p(self._first - less) * of_q(self._second - lesser)
+
+        alpha, beta = self._first[:, None].astype(float), self._second[:, None].astype(float)
+        product = monomial(0, 0)
+        inverse = (1.0 + product).inverse()
+        square = inverse * inverse
+        value = (1.0 - product) * inverse * self._sign
+        by_p, by_q = monomial(1, 0), monomial(0, 1)
+        spanning = by_p * square * (self._sign * alpha), by_q * square * (self._sign * beta)
+        if not derivatives:
+            return Features(value, spanning, None, None)
+        cube = square * inverse
+        mixed = monomial(1, 1) * (1.0 - product) * cube * (self._sign * alpha * beta)
+        twice_p = cube * ((alpha - 1) * monomial(2, 0) - (alpha + 1) * (by_p * by_p)) * (self._sign * alpha)
+        twice_q = cube * ((beta - 1) * monomial(0, 2) - (beta + 1) * (by_q * by_q)) * (self._sign * beta)
+        slopes = -2.0 * spanning[0], -2.0 * spanning[1]
+        return Features(value, spanning, slopes, ((twice_p, mixed), (mixed, twice_q)))
+
     def coordinates(self, w: Ball, b: Ball) -> tuple[Ball, Ball]:
-        """The coordinates of points of the half-plane."""
-        last = float(self._samples - 1)
-        if self.name == "flat":
-            return w, (b + w * (last / 2)).tanh()
-        if self.name == "left":
-            return (-2.0 * b).exp(), (-2.0 * w).exp()
-        if self.name == "right":
-            return (2.0 * (b + w * last)).exp(), (-2.0 * w).exp()
-        k = float(self.name[5:])
-        return (2.0 * (b + w * k)).exp(), (-2.0 * (b + w * (k + 1))).exp()
+        """The coordinates p and q."""
+        return (2.0 * (b + w * float(self._k))).exp(), (-2.0 * (b + w * float(self._k + 1))).exp()
 
     def half_plane(self, u: float, v: float) -> tuple[float, float]:
-        """The w and b of coordinates that are not at infinity, rounded."""
-        last = self._samples - 1
-        if self.name == "flat":
-            return u, math.atanh(v) - u * last / 2
-        if self.name == "left":
-            return -math.log(v) / 2, -math.log(u) / 2
-        if self.name == "right":
-            return -math.log(v) / 2, (math.log(u) + last * math.log(v)) / 2
+        """Rounded: w = −log(p q) / 2 and b = log(p) / 2 − w k."""
         w = -math.log(u * v) / 2
-        return w, math.log(u) / 2 - w * int(self.name[5:])
+        return w, math.log(u) / 2 - w * self._k
+
+    def beyond(self, middle: Floats, radius: Floats) -> NDArray[np.bool_]:
+        """Where p q > e^(−2 w₀) throughout."""
+        least = _least(middle, radius)
+        return np.asarray(least[:, 0] * least[:, 1] > self._decay)
+
+    def conditions(self, u: Ball, v: Ball) -> tuple[Ball, ...]:
+        """Of p, q and 1 − e^(−2w)."""
+        return u, v, 1.0 - u * v
+
+
+class Outside(Chart):
+    """c to the left of all samples, or to the right of all."""
+
+    def __init__(self, samples: int, steepness: float, *, mirrored: bool) -> None:
+        """The chart for c ≤ 0, or for c ≥ n − 1, and w ≥ steepness."""
+        self.name, self.samples = "right" if mirrored else "left", samples
+        self.faces = (0, 0.0, 0.0, 1.0), (1, 0.0, 1.0, 1.0)
+        self._mirrored, self._decay = mirrored, _decay(steepness)
+        self._exponents = np.arange(samples)[:: -1 if mirrored else 1]
+
+    def features(self, u: Ball, v: Ball, *, derivatives: bool = True) -> Features:
+        """φ_j = ρ^j / (1 + s ρ^j), or its mirror image."""
+        powers, steps = _powers(v, self.samples), self._exponents[:, None].astype(float)
+        power, less, lesser = (powers(self._exponents - lower) for lower in range(3))
+        inverse = (1.0 + u * power).inverse()
+        square = inverse * inverse
+        value = power * inverse
+        spanning = value * value, less * square * steps
+        if not derivatives:
+            return Features(value, spanning, None, None)
+        mixed = 2.0 * (value * spanning[1])
+        twice_s = -2.0 * (spanning[0] * value)
+        twice_rho = steps * ((steps - 1) * lesser - (steps + 1) * (u * less * less)) * (square * inverse)
+        return Features(value, spanning, (-spanning[0], spanning[1]), ((twice_s, mixed), (-mixed, twice_rho)))
+
+    def coordinates(self, w: Ball, b: Ball) -> tuple[Ball, Ball]:
+        """The coordinates s and ρ."""
+        s = 2.0 * (b + w * float(self.samples - 1)) if self._mirrored else -2.0 * b
+        return s.exp(), (-2.0 * w).exp()
+
+    def half_plane(self, u: float, v: float) -> tuple[float, float]:
+        """Rounded: w = −log(ρ) / 2 and b = −log(s) / 2, or its mirror image."""
+        w = -math.log(v) / 2
+        return w, math.log(u) / 2 - w * (self.samples - 1) if self._mirrored else -math.log(u) / 2
+
+    def beyond(self, middle: Floats, radius: Floats) -> NDArray[np.bool_]:
+        """Where ρ > e^(−2 w₀) throughout."""
+        return np.asarray(_least(middle, radius)[:, 1] > self._decay)
+
+    def conditions(self, u: Ball, v: Ball) -> tuple[Ball, ...]:
+        """Of s, ρ and 1 − e^(−2w)."""
+        return u, v, 1.0 - v
+
+
+class Flat(Chart):
+    """w from zero on."""
+
+    def __init__(self, samples: int, steepness: float) -> None:
+        """The chart for w ≤ steepness, a number of few digits."""
+        self.name, self.samples = "flat", samples
+        self.lower, self.upper = (0.0, -1.0), (steepness, 1.0)
+        self.faces = (0, 0.0, 0.0, 0.0), (1, -1.0, 0.0, steepness), (1, 1.0, 0.0, steepness)
+        self._x = np.arange(samples)[:, None] - (samples - 1) / 2
+
+    def features(self, u: Ball, v: Ball, *, derivatives: bool = True) -> Features:
+        """φ = θ / (w (1 + T θ)); g_1 = φ², g_2 = x³ κ / (1 + T θ)², z³ κ(z²) = z tanh'(z) − tanh(z)."""
+        x, z = self._x, u * self._x
+        square = z * z
+        over_z, kappa = _series(square, lambda k: 1, 0), _series(square, lambda k: 2 * k, 1)
+        theta = z * over_z
+        inverse = (1.0 + v * theta).inverse()
+        twice = inverse * inverse
+        value = over_z * inverse * x
+        spanning = value * value, kappa * twice * x**3
+        if not derivatives:
+            return Features(value, spanning, None, None)
+        kappa_z = z * _series(square, lambda k: 2 * k * (2 * k - 2), 2)
+        by_w, by_bend = u * spanning[1] - v * spanning[0], -(u * spanning[0])
+        steep = (1.0 - theta * theta) * x
+        of_kappa = kappa_z * twice * x**4 - 2.0 * spanning[1] * v * steep * inverse
+        bends = (
+            (2.0 * value * by_w, 2.0 * value * by_bend),
+            (of_kappa, -2.0 * spanning[1] * theta * inverse),
+        )
+        return Features(value, spanning, (by_w, by_bend), bends)
+
+    def coordinates(self, w: Ball, b: Ball) -> tuple[Ball, Ball]:
+        """The coordinates w and T."""
+        return w, (b + w * ((self.samples - 1) / 2)).tanh()
+
+    def half_plane(self, u: float, v: float) -> tuple[float, float]:
+        """Rounded: w and b = artanh(T) − w (n − 1) / 2."""
+        return u, math.atanh(v) - u * (self.samples - 1) / 2
+
+    def beyond(self, middle: Floats, radius: Floats) -> NDArray[np.bool_]:
+        """None of them."""
+        return np.zeros(len(middle), dtype=bool)
+
+    def conditions(self, u: Ball, v: Ball) -> tuple[Ball, ...]:
+        """Of w and 1 − T²."""
+        return u, 1.0 - v * v
 
 
 @checked
@@ -148,22 +275,18 @@ def charts(samples: int) -> tuple[Chart, ...]:
     # Four binary digits, so that halving the domain is exact.
     exponent = math.floor(math.log2(2 * _REACH / (n - 1))) - 3
     steepness = math.ldexp(math.floor(math.ldexp(2 * _REACH / (n - 1), -exponent)), exponent)
-    decay = math.exp(-2 * steepness) * (1 + 1e-14)
-    unit = (0.0, 0.0), (1.0, 1.0)
-    outer = *unit, ((0, 0.0, 0.0, 1.0), (1, 0.0, 1.0, 1.0))
-    flat = (0.0, -1.0), (steepness, 1.0), ((0, 0.0, 0.0, 0.0), (1, -1.0, 0.0, steepness), (1, 1.0, 0.0, steepness))
-    steps = np.arange(n, dtype=float)[:, None]
-    return (
-        *(Chart(f"cell {k}", *unit, _cell_faces(n, k), n, _cell(n, k), decay) for k in range(n - 1)),
-        Chart("left", *outer, n, _outer(steps), decay),
-        Chart("right", *outer, n, _outer(steps[::-1].copy()), decay),
-        Chart("flat", *flat, n, _flat(steps - (n - 1) / 2), decay),
-    )
+    sides = (Outside(n, steepness, mirrored=mirrored) for mirrored in (False, True))
+    return *(Cell(n, steepness, k) for k in range(n - 1)), *sides, Flat(n, steepness)
 
 
-def _cell_faces(n: int, k: int) -> tuple[tuple[int, float, float, float], ...]:
-    """P = 0 and q = 0; with one sample on a side of the step its value does not matter."""
-    return (0, 0.0, 0.0, float(k < n - 2)), (1, 0.0, 0.0, float(k > 0))
+def _decay(steepness: float) -> float:
+    """e^(−2w), rounded up."""
+    return math.exp(-2 * steepness) * (1 + 1e-14)
+
+
+def _least(middle: Floats, radius: Floats) -> Floats:
+    """The least coordinates of boxes, rounded down so that the product of two is too."""
+    return np.asarray(np.maximum(middle - radius, 0) * (1 - 1e-15))
 
 
 def _powers(base: Ball, most: int) -> Callable[[NDArray[np.int64]], Ball]:
@@ -173,56 +296,6 @@ def _powers(base: Ball, most: int) -> Callable[[NDArray[np.int64]], Ball]:
         found.append(found[-1] * base)
     table = Ball.stacked(found, 0)
     return lambda exponents: table[np.maximum(exponents, 0)]
-
-
-def _cell(n: int, k: int) -> Callable[[Ball, Ball, bool], Features]:
-    j = np.arange(n)
-    first, second = np.where(j <= k, k + 1 - j, j - k - 1), np.where(j <= k, k - j, j - k)
-    sign = np.where(j <= k, -1.0, 1.0)[:, None]
-    alpha, beta = first[:, None].astype(float), second[:, None].astype(float)
-
-    def features(p: Ball, q: Ball, derivatives: bool) -> Features:
-        of_p, of_q = _powers(p, n), _powers(q, n)
-
-        def monomial(less: int, lesser: int) -> Ball:
-            return of_p(first - less) * of_q(second - lesser)
-
-        product = monomial(0, 0)
-        inverse = (1.0 + product).inverse()
-        square = inverse * inverse
-        value = (sign * (1.0 - product)) * inverse
-        by_p, by_q = monomial(1, 0), monomial(0, 1)
-        spanning = (sign * alpha) * by_p * square, (sign * beta) * by_q * square
-        if not derivatives:
-            return Features(value, spanning, None, None)
-        cube = square * inverse
-        mixed = (sign * alpha * beta) * monomial(1, 1) * (1.0 - product) * cube
-        twice_p = (sign * alpha) * cube * ((alpha - 1) * monomial(2, 0) - (alpha + 1) * (by_p * by_p))
-        twice_q = (sign * beta) * cube * ((beta - 1) * monomial(0, 2) - (beta + 1) * (by_q * by_q))
-        slopes = -2.0 * spanning[0], -2.0 * spanning[1]
-        return Features(value, spanning, slopes, ((twice_p, mixed), (mixed, twice_q)))
-
-    return features
-
-
-def _outer(steps: Floats) -> Callable[[Ball, Ball, bool], Features]:
-    exponents = steps[:, 0].astype(int)
-
-    def features(s: Ball, rho: Ball, derivatives: bool) -> Features:
-        powers = _powers(rho, len(steps))
-        power, less, lesser = powers(exponents), powers(exponents - 1), powers(exponents - 2)
-        inverse = (1.0 + s * power).inverse()
-        square = inverse * inverse
-        value = power * inverse
-        spanning = value * value, steps * less * square
-        if not derivatives:
-            return Features(value, spanning, None, None)
-        mixed = 2.0 * (value * spanning[1])
-        twice_s = -2.0 * (spanning[0] * value)
-        twice_rho = steps * ((steps - 1) * lesser - (steps + 1) * (s * less * less)) * (square * inverse)
-        return Features(value, spanning, (-spanning[0], spanning[1]), ((twice_s, mixed), (-mixed, twice_rho)))
-
-    return features
 
 
 @cache
@@ -244,32 +317,3 @@ def _series(square: Ball, weight: Callable[[int], int], first: int) -> Ball:
     growth = ratio * weight(_TERMS + 1) / weight(_TERMS)
     tail = 1.01 * weight(_TERMS) * ratio**_TERMS / (1 - growth) / _SQUARE**first
     return total + Ball(np.zeros(square.shape), np.where(square.magnitude() <= _SQUARE, tail, np.nan))
-
-
-def _flat(x: Floats) -> Callable[[Ball, Ball, bool], Features]:
-    cubes = x**3
-
-    def features(w: Ball, bend: Ball, derivatives: bool) -> Features:
-        z = x * w
-        square = z * z
-        over_z, kappa = _series(square, lambda k: 1, 0), _series(square, lambda k: 2 * k, 1)
-        theta = z * over_z
-        inverse = (1.0 + bend * theta).inverse()
-        twice = inverse * inverse
-        value = x * over_z * inverse
-        spanning = value * value, cubes * kappa * twice
-        if not derivatives:
-            return Features(value, spanning, None, None)
-        kappa_z = z * _series(square, lambda k: 2 * k * (2 * k - 2), 2)
-        by_w, by_bend = w * spanning[1] - bend * spanning[0], -(w * spanning[0])
-        steep = x * (1.0 - theta * theta)
-        bends = (
-            (2.0 * value * by_w, 2.0 * value * by_bend),
-            (
-                (cubes * x) * kappa_z * twice - 2.0 * spanning[1] * bend * steep * inverse,
-                -2.0 * spanning[1] * theta * inverse,
-            ),
-        )
-        return Features(value, spanning, (by_w, by_bend), bends)
-
-    return features

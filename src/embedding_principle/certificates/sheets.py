@@ -24,6 +24,7 @@ from embedding_principle.certificates.charts import Chart, Features
 from embedding_principle.certificates.intervals import Ball, Floats
 
 Mask = NDArray[np.bool_]
+Pair = tuple[Ball, Ball]
 
 _BATCH = 1024
 _MOST = 300_000  # boxes of a chart: more mean zeros that are not isolated
@@ -42,11 +43,11 @@ class Conditions:
         falls: the derivatives of the loss by the coordinates; None where not asked for.
     """
 
-    values: tuple[Ball, Ball]
-    slopes: tuple[tuple[Ball, Ball], tuple[Ball, Ball]] | None
+    values: Pair
+    slopes: tuple[Pair, Pair] | None
     outer: Ball
     loss: Ball
-    falls: tuple[Ball, Ball] | None
+    falls: Pair | None
 
 
 def _dot(a: Ball, b: Ball) -> Ball:
@@ -123,28 +124,36 @@ def _step(chart: Chart, targets: Ball, middle: Floats, radius: Floats) -> _Step:
         box = Ball(middle[:, 0], radius[:, 0]), Ball(middle[:, 1], radius[:, 1])
         slopes = conditions(chart.features(*box), targets).slopes
         assert slopes is not None
-        empty = np.zeros(len(middle), dtype=bool)
-        for value, row in zip(at, slopes):
-            reach = value.radius + row[0].magnitude() * radius[:, 0] + row[1].magnitude() * radius[:, 1]
-            empty |= abs(value.middle) > reach * _UP
-        (a, b), (c, d) = [[each.middle for each in row] for row in slopes]
-        determinant = a * d - b * c
-        inverse = [[d / determinant, -b / determinant], [-c / determinant, a / determinant]]
-        narrow, unique = np.ones(len(middle), dtype=bool), np.ones(len(middle), dtype=bool)
-        images, spreads = np.empty_like(middle), np.empty_like(middle)
-        for i, (left, right) in enumerate(inverse):
-            move = Ball(left) * at[0] + Ball(right) * at[1]
-            spread = move.radius
-            for k in range(2):
-                gap = float(i == k) - (Ball(left) * slopes[0][k] + Ball(right) * slopes[1][k])
-                spread = spread + gap.magnitude() * radius[:, k]
-            spread = spread * _UP
-            narrow &= spread < 0.7 * radius[:, i]
-            unique &= (abs(move.middle) + spread) * _UP < radius[:, i]
-            empty |= abs(move.middle) > (spread + radius[:, i]) * _UP
-            images[:, i] = middle[:, i] - move.middle
-            spreads[:, i] = spread + 4e-16 * (abs(middle[:, i]) + abs(move.middle))
-        return _Step(empty, narrow & ~empty, unique & ~empty, images, spreads)
+        moves, spreads = _krawczyk(at, slopes, radius)
+        empty = _misses_zero(at, slopes, radius)
+        empty |= (abs(moves.middle) > (moves.radius + spreads + radius) * _UP).any(1)
+        spread = (moves.radius + spreads) * _UP
+        unique = ((abs(moves.middle) + spread) * _UP < radius).all(1)
+        # The subtraction rounds.
+        room = spread + 4e-16 * (abs(middle) + abs(moves.middle))
+        return _Step(empty, (spread < 0.7 * radius).all(1) & ~empty, unique & ~empty, middle - moves.middle, room)
+
+
+def _misses_zero(at: Pair, slopes: tuple[Pair, Pair], radius: Floats) -> Mask:
+    """Whether some condition cannot vanish in a box, by its values at the centre and its slopes."""
+    misses = np.zeros(len(radius), dtype=bool)
+    for value, row in zip(at, slopes):
+        reach = value.radius + row[0].magnitude() * radius[:, 0] + row[1].magnitude() * radius[:, 1]
+        misses |= abs(value.middle) > reach * _UP
+    return misses
+
+
+def _krawczyk(at: Pair, slopes: tuple[Pair, Pair], radius: Floats) -> tuple[Ball, Floats]:
+    """C F(m) and bounds of |I − C J| r, (B, 2) each, with C near the inverse of J; rounded up but for a few units."""
+    (a, b), (c, d) = [[each.middle for each in row] for row in slopes]
+    determinant = a * d - b * c
+    moves, spreads = [], []
+    for i, (left, right) in enumerate(((d, -b), (-c, a))):
+        row = Ball(left / determinant), Ball(right / determinant)
+        moves.append(row[0] * at[0] + row[1] * at[1])
+        gaps = [float(i == k) - (row[0] * slopes[0][k] + row[1] * slopes[1][k]) for k in range(2)]
+        spreads.append(gaps[0].magnitude() * radius[:, 0] + gaps[1].magnitude() * radius[:, 1])
+    return Ball.stacked(moves, 1), np.stack(spreads, 1)
 
 
 @dataclass(frozen=True, eq=False)

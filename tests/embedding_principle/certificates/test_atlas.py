@@ -42,15 +42,14 @@ def upright(theta: Tensor) -> Tensor:
 
 def searched(risk: Risk) -> list[Tensor]:
     """Critical points from 3000 starts, whose features are not constant and parameters not huge, by w > 0."""
-    generator = Generator().manual_seed(1)
-    starts = risk.network.initial(generator, batch=(3000,))
-    n = len(risk.inputs)
-    centre = torch.rand(3000, generator=generator) * (n + 1) - 1
-    steepness = 10 ** (torch.rand(3000, generator=generator) * 2.5 - 1.5)
-    starts = torch.stack([steepness, -steepness * centre, *torch.randn(2, 3000, generator=generator)], 1)
+    generator, n = Generator().manual_seed(1), len(risk.inputs)
     points = []
     for descend in (True, False):
-        found = search(risk, starts, descend=descend)
+        centre = torch.rand(1500, generator=generator, dtype=torch.float64) * (n + 1) - 1
+        steepness = 10 ** (torch.rand(1500, generator=generator, dtype=torch.float64) * 2.5 - 1.5)
+        outer = torch.randn(2, 1500, generator=generator, dtype=torch.float64)
+        starts = torch.stack([steepness, -steepness * centre, *outer], 1)
+        found = search(risk, starts, descend=descend, max_iterations=100)
         points += [upright(found.theta[i]) for i in found.distinct() if abs(found.theta[i][2]) > 1e-6]
     return [point for point in points if point[:2].norm() < 200]
 
