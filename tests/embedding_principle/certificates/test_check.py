@@ -299,3 +299,46 @@ def test_the_program_is_short_and_needs_the_standard_library_alone() -> None:
     assert max(map(len, lines)) <= 120
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported <= sys.stdlib_module_names
+
+
+# Statements that are false by little, about a line: y = x³ at five points, H = diag(1, 2)
+
+
+def about_a_line(w: float, b: float, radius: float, **more: object) -> str:
+    xs = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    line = {"loss": "squared error", "activations": [], "inertia": [0, 0, 2], "risk": [(0.0).hex(), (1.0).hex()]}
+    data = {"inputs": [[x.hex()] for x in xs], "targets": [[(x**3).hex()] for x in xs]}
+    return check.sealed(line | data | {"layers": [[[w.hex(), b.hex()]]], "radius": radius.hex()} | more)
+
+
+def test_a_critical_point_beside_the_box_is_not_in_it() -> None:
+    assert check.verify(about_a_line(0.85, 0.0, 2.0**-20)) == [0, 0, 2]
+    for w, b in ((0.85 + 1.5 * 2.0**-20, 0.0), (0.85, -1.001 * 2.0**-20)):
+        assert "too small" in refusal(about_a_line(w, b, 2.0**-20))
+
+
+def lifted_line(slope: float, bias: float, distance: float, c: float = 100.0, extra: bool = False) -> str:
+    """One inserted ReLU neuron z = x + c, and perhaps a dead one that nobody hears."""
+    A, B = [[1.0, c]] + [[1.0, -c]] * extra, [[slope, *[0.0] * extra, bias]]
+    said: dict[str, object] = {"position": 0, "rows": [0], "distance": distance.hex()}
+    said["pieces"] = [[end.hex() for end in piece] for piece in ((-1e9, 0.0, 0.0, 0.0), (0.0, 1e9, 1.0, 0.0))]
+    said |= {"A": [[v.hex() for v in row] for row in A], "B": [[v.hex() for v in row] for row in B]}
+    return about_a_line(0.85, 0.0, 2.0**-40, lift=said, inertia=[0, 2 + 3 * extra, 2])
+
+
+def test_a_bias_follows_the_weights_of_a_lift() -> None:
+    """Weights 10⁻⁶ off the lifted set move the bias by c times as much."""
+    assert check.verify(lifted_line(0.85, -85.0, 2e-9)) == [0, 2, 2]
+    off = 0.85 + 1e-6
+    assert check.verify(lifted_line(off, -100.0 * off, 1.1e-4)) == [0, 2, 2]
+    assert "farther away" in refusal(lifted_line(off, -100.0 * off, 2e-6))
+
+
+def test_a_dead_neuron_is_no_lift() -> None:
+    assert "one affine piece" in refusal(lifted_line(0.85, -85.0, 2e-9, extra=True))
+
+
+def test_targets_of_cross_entropy_must_add_up() -> None:
+    document = json.loads(certificate("entropy").document)
+    document["targets"][0][0] = (float.fromhex(document["targets"][0][0]) + 2.0**-50).hex()
+    assert "add up to one" in refusal(check.sealed(document))
