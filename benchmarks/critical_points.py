@@ -109,10 +109,11 @@ def percent(found: CriticalPoints) -> float:
     return 100 * float(found.converged.double().mean())
 
 
-def both_ways(risk: Risk, starts: Tensor) -> tuple[CriticalPoints, CriticalPoints]:
-    """Descent from all starts, then polishing from those where it found no critical point."""
+def both_ways(risk: Risk, starts: Tensor) -> list[CriticalPoints]:
+    """Descent from all starts, then polishing from those, if any, where it found no critical point."""
     descended = search(risk, starts)
-    return descended, search(risk, starts[~descended.converged], descend=False)
+    left = starts[~descended.converged]
+    return [descended, search(risk, left, descend=False)] if len(left) else [descended]
 
 
 def with_ridge(name: str, width: int, ridge: float) -> Comparison:
