@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, special
+from scipy import optimize
 from torch import Generator, Tensor
 
 from embedding_principle.depth.cones import multilevel, tilting
@@ -273,8 +273,8 @@ def test_particles_move_within_their_chords(position: float) -> None:
         rates = normals[:, axis, None] / (normals @ expected + offset)
         lower = torch.where(rates.amax(0) > 0, -1 / rates.amax(0), -math.inf)
         upper = torch.where(rates.amin(0) < 0, -1 / rates.amin(0), math.inf)
-        begin, end = (special.ndtr((expected[axis] + end).numpy()) for end in (lower, upper))
-        expected[axis] = torch.from_numpy(special.ndtri(begin + (end - begin) * position))
+        ends = expected[axis] + lower, expected[axis] + upper
+        expected[axis] = multilevel._truncated_normal(*ends, uniforms[axis])
     multilevel._move_along_axes(normals.T.contiguous(), heights + offset, u, uniforms)
     torch.testing.assert_close(u, expected, rtol=1e-9, atol=1e-9)
     assert float((normals @ u + offset).min()) > -1e-12
