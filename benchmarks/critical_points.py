@@ -94,13 +94,16 @@ def from_each(method: Method, starts: Tensor) -> Tensor:
 
 
 def profile(run: Callable[[], object]) -> dict[str, float]:
-    """Shares of the time of a search: the risk and its gradient, the Hessian, its eigenvectors."""
+    """Shares of the time of a search: derivatives, and steps by factorizations and by eigenvectors."""
     profiler = cProfile.Profile()
     profiler.runcall(run)
     statistics = pstats.Stats(profiler)
     cumulative = {name: entry[3] for (_, _, name), entry in statistics.stats.items()}
-    eigh = sum(time for name, time in cumulative.items() if "linalg_eigh" in name)
-    parts = {"risk, gradient": cumulative["evaluate"], "Hessian": cumulative["hessian"], "eigenvectors": eigh}
+    parts = {
+        "risk, gradient, Hessian": cumulative["derivatives"],
+        "factorizations": cumulative["descent_step"],
+        "polishing": cumulative["polishing_step"],
+    }
     return {f"% time in {part}": 100 * time / statistics.total_tt for part, time in parts.items()}
 
 
@@ -109,10 +112,11 @@ def percent(found: CriticalPoints) -> float:
     return 100 * float(found.converged.double().mean())
 
 
-def both_ways(risk: Risk, starts: Tensor) -> tuple[CriticalPoints, CriticalPoints]:
-    """Descent from all starts, then polishing from those where it found no critical point."""
+def both_ways(risk: Risk, starts: Tensor) -> list[CriticalPoints]:
+    """Descent from all starts, then polishing from those, if any, where it found no critical point."""
     descended = search(risk, starts)
-    return descended, search(risk, starts[~descended.converged], descend=False)
+    left = starts[~descended.converged]
+    return [descended, search(risk, left, descend=False)] if len(left) else [descended]
 
 
 def with_ridge(name: str, width: int, ridge: float) -> Comparison:

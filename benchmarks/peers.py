@@ -1,7 +1,7 @@
 """What a user would otherwise pick for Hessians and Hessian-vector products.
 
-curvlinops is optional: it needs torchvision, which does not fit every wheel of torch, so it is no dependency. Where
-it can be imported it takes part; else the table says nothing about it.
+curvlinops is optional, in the extra `bench` with jax: it needs torchvision, which does not fit every wheel of torch.
+Where it can be imported it takes part; else the table says nothing about it.
 """
 
 from collections.abc import Callable

@@ -9,19 +9,26 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from companion.tables import format_duration
 
+# Where an environment sets them they force the kernels of older processors; unset together, never one alone.
+FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
 RESULTS = Path(__file__).parent / "results"
 OURS = "ours"
+# Optional, see the extra `bench`.
+_PEERS = ("jax",)
 
 # A sample shorter than this would measure the clock and the interpreter's caches rather than the work.
 _SHORTEST_SAMPLE = 0.02
@@ -60,7 +67,13 @@ class Comparison:
 
 
 def one_thread() -> None:
-    """Hold torch and every BLAS of this process to one thread, for all contestants alike."""
+    """Hold torch and every BLAS of this process to one thread, for all contestants alike.
+
+    OpenBLAS reads its environment when it is loaded: where that forces a kernel the process starts anew without.
+    """
+    if any(name in os.environ for name in FORCED):
+        kept = {name: value for name, value in os.environ.items() if name not in FORCED}
+        os.execve(sys.executable, sys.orig_argv, kept)
     torch.set_num_threads(1)
     threadpool_limits(1)
 
@@ -137,8 +150,15 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "load average at the end": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "scipy")},
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
+        "BLAS kernels": ", ".join(sorted({_kernel(pool) for pool in threadpool_info() if pool["user_api"] == "blas"})),
+        **{name: version(name) for name in ("torch", "numpy", "scipy", *_PEERS) if find_spec(name)},
     }
+
+
+def _kernel(pool: Mapping[str, object]) -> str:
+    """A BLAS library and the kernels that it chose for this processor."""
+    return f"{pool['internal_api']} {pool['version']} {pool.get('architecture') or ''}".strip()
 
 
 def _processor() -> str:

@@ -1,10 +1,9 @@
 """Critical points of the empirical risk, found from many starts at once and polished to round-off.
 
-Two trust-region methods share one step, the exact minimizer of a quadratic model in a ball, computed from the
-eigendecomposition of the Hessian (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553–572). *Descent* takes
-the model of the risk, so that negative curvature is used; it leads to minima. *Polishing* takes the Gauss–Newton
-model of ½‖∇R‖² (Levenberg–Marquardt); it converges to minima and saddles alike, at a quadratic rate, and goes on
-where the decrease of the risk drowns in round-off.
+Two trust-region methods take minimizers of a quadratic model in a ball, see `trust_region`. *Descent* takes the model
+of the risk, so that negative curvature is used; it leads to minima. *Polishing* takes the Gauss–Newton model of
+½‖∇R‖² (Levenberg–Marquardt); it converges to minima and saddles alike, at a quadratic rate, and goes on where the
+decrease of the risk drowns in round-off.
 
 Many unregularized risks have no finite minimum: neurons merge while their outgoing weights grow with opposite signs,
 or a neuron saturates. The gradient tends to zero along these valleys, so a small gradient alone proves nothing. A point
@@ -21,13 +20,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from embedding_principle.arguments import checked, number, real, variable, whole
-from embedding_principle.curvature.hessian import formal_hessian, hessian
+from embedding_principle.curvature.hessian import derivatives, hessian
 from embedding_principle.curvature.inertia import Inertia, inertia
 from embedding_principle.curvature.kinks import kinks
+from embedding_principle.curvature.passes import Derivatives
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
+from embedding_principle.trust_region import FLAT, descent_step, polishing_step
 
 CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
 NOT_FINITE = "not finite"
@@ -111,11 +113,9 @@ class NotCriticalError(ValueError):
 
 
 # Of a risk R in float64 about 1e-15 R is round-off. A step whose predicted decrease is smaller than a hundred times
-# that cannot be judged by the risk any more, but still by the gradient.
+# that, or than the round-off of a perfect fit, cannot be judged by the risk any more, but still by the gradient.
 _UNRESOLVED_DECREASE = 1e-13
-# Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
-# 1e-14 ‖H‖ at P = 100) stay below it.
-_FLAT = 1e-12
+_PERFECT_FIT_DECREASE = 1e-26
 # Turns 0 / 0 into 0.
 _TINY = 1e-300
 
@@ -127,105 +127,79 @@ class _Search:
         count = len(starts)
         self.objective, self.ridge = risk, ridge
         self.theta = starts.clone()
-        self.risk, self.gradient = self.evaluate(starts)
-        self.eigenvalues, self.eigenvectors = self.decompose(starts, self.risk, self.gradient)
-        self.radius = _longest_step(starts)
+        found = derivatives(risk, starts, ridge=ridge)
+        self.risk, self.gradient, self.hessian = found.risk, found.gradient, found.hessian
+        self.lost = _lost(found)
+        self.gradient_norm, self.norm = vector_norm(self.gradient, dim=-1), vector_norm(starts, dim=-1)
+        self.radius = _longest_step(self.norm)
+        self.shift = torch.zeros(count, dtype=torch.float64)
         self.polishing = torch.full((count,), not descend)
         self.improving = torch.full((count,), True)
         self.iterations = torch.zeros(count, dtype=torch.long)
 
-    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """The risk with its ridge term, (S,), and its gradient, (S, P)."""
-        # Outside inference mode, and with gradients, whatever the caller's mode is.
-        with torch.inference_mode(False):
-            theta = variable("theta", theta, theta.shape).detach().requires_grad_(True)
-            risk = self.objective(theta) + self.ridge * theta.square().sum(-1)
-            (gradient,) = torch.autograd.grad(risk.sum(), theta)
-        return risk.detach(), gradient
-
-    def decompose(self, theta: Tensor, risk: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (S, P) and eigenvectors (S, P, P) of the Hessian, ridge term included.
-
-        Where risk, gradient or Hessian is not finite the eigenvalues are NaN, by which such a row is known.
-        """
-        matrix = formal_hessian(self.objective, theta, ridge=self.ridge)
-        # LAPACK gives up on all matrices for the sake of one. Sums are quick, and their overflow is a false alarm.
-        if math.isfinite(float(matrix.sum() + risk.sum() + gradient.square().sum())):
-            values, vectors = torch.linalg.eigh(matrix)
-            return values, vectors
-        finite = matrix.isfinite().all((-2, -1)) & risk.isfinite() & _norm(gradient).isfinite()
-        values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], matrix, 0.0))
-        return torch.where(finite[:, None], values, torch.nan), vectors
-
-    @property
-    def lost(self) -> Tensor:
-        """Which rows have a risk, gradient or Hessian that is not finite, boolean (S,)."""
-        return self.eigenvalues[:, 0].isnan()
-
-    @property
-    def gradient_norm(self) -> Tensor:
-        """‖∇R‖ of each row, (S,)."""
-        return _norm(self.gradient)
-
-    @property
-    def norm(self) -> Tensor:
-        """‖θ‖ of each row, (S,)."""
-        return _norm(self.theta)
-
     def step(self, rows: Tensor) -> None:
         """Try one step from each of these rows and keep those that improve."""
         move, predicted = self.propose(rows)
-        theta = self.theta[rows] + move
-        risk, gradient = self.evaluate(theta)
-        before, after = self.gradient_norm[rows], _norm(gradient)
-        decrease = torch.where(self.polishing[rows], (before**2 - after**2) / 2, self.risk[rows] - risk)
+        theta, length = self.theta[rows] + move, vector_norm(move, dim=-1)
+        found = derivatives(self.objective, theta, ridge=self.ridge)
+        before, after = self.gradient_norm[rows], vector_norm(found.gradient, dim=-1)
+        decrease = torch.where(self.polishing[rows], (before**2 - after**2) / 2, self.risk[rows] - found.risk)
         ratio = (decrease / predicted.clamp(min=_TINY)).nan_to_num(nan=-1.0)
-        length = _norm(move)
         better = ratio > 1e-4
         self.iterations[rows] += 1
         self.improving[rows] = better & (after < before / 2)
-        if better.any():
-            self._accept(rows[better], theta[better], risk[better], gradient[better])
+        self._accept(rows, better, theta, found)
         radius = _next_radius(self.radius[rows], length, ratio)
-        self.radius[rows] = torch.minimum(radius, _longest_step(self.theta[rows]))
+        self.radius[rows] = torch.minimum(radius, _longest_step(self.norm[rows]))
 
     def propose(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The trust-region step of each row and the decrease of the objective that its model predicts."""
-        move, predicted = self._model(rows)
-        unresolved = ~self.polishing[rows] & (predicted <= _UNRESOLVED_DECREASE * self.risk[rows].abs())
-        if unresolved.any():
-            late = rows[unresolved]
+        move, predicted = torch.empty_like(self.theta[rows]), torch.empty_like(self.risk[rows])
+        descending = torch.nonzero(~self.polishing[rows])[:, 0]
+        if len(descending):
+            some = rows[descending]
+            move[descending], predicted[descending], self.shift[some] = descent_step(
+                self.hessian[some], self.gradient[some], self.radius[some], self.shift[some]
+            )
+            resolved = predicted > (_UNRESOLVED_DECREASE * self.risk[rows].abs()).clamp(min=_PERFECT_FIT_DECREASE)
+            late = rows[descending[~resolved[descending]]]
             self.polishing[late] = True
-            self.radius[late] = _longest_step(self.theta[late])
-            move[unresolved], predicted[unresolved] = self._model(late)
+            self.radius[late] = _longest_step(self.norm[late])
+        polishing = torch.nonzero(self.polishing[rows])[:, 0]
+        if len(polishing):
+            some = rows[polishing]
+            move[polishing], predicted[polishing] = polishing_step(
+                self.hessian[some], self.gradient[some], self.radius[some]
+            )
         return move, predicted
 
-    def _model(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        values, vectors = self.eigenvalues[rows], self.eigenvectors[rows]
-        slope, polishing = _coordinates(vectors, self.gradient[rows]), self.polishing[rows, None]
-        flat = values.abs() <= _FLAT * values.abs().amax(-1, keepdim=True)
-        slope = torch.where(polishing, torch.where(flat, 0.0, values * slope), slope)
-        values = torch.where(polishing, values**2, values)
-        move = _trust_region_step(values, slope, self.radius[rows])
-        return (vectors @ move[..., None])[..., 0], -(slope * move + values * move**2 / 2).sum(-1)
-
-    def _accept(self, rows: Tensor, theta: Tensor, risk: Tensor, gradient: Tensor) -> None:
-        self.theta[rows], self.risk[rows], self.gradient[rows] = theta, risk, gradient
-        self.eigenvalues[rows], self.eigenvectors[rows] = self.decompose(theta, risk, gradient)
+    def _accept(self, rows: Tensor, better: Tensor, theta: Tensor, found: Derivatives) -> None:
+        kept = rows[better]
+        self.theta[kept], self.norm[kept] = theta[better], vector_norm(theta[better], dim=-1)
+        self.risk[kept], self.gradient[kept] = found.risk[better], found.gradient[better]
+        self.hessian[kept], self.gradient_norm[kept] = (
+            found.hessian[better],
+            vector_norm(found.gradient[better], dim=-1),
+        )
+        self.lost[kept] = _lost(found)[better]
 
     def newton_step(self) -> Tensor:
         """Length of −H⁻¹∇R, moduli of eigenvalues raised to the level of a flat direction at least."""
-        slope, moduli = _coordinates(self.eigenvectors, self.gradient), self.eigenvalues.abs()
-        floor = _FLAT * moduli.amax(-1, keepdim=True)
-        return _norm(slope / torch.maximum(moduli, floor).clamp(min=_TINY))
+        # LAPACK gives up on all matrices for the sake of one that is not finite.
+        values, vectors = torch.linalg.eigh(torch.where(self.lost[:, None, None], 0.0, self.hessian))
+        slope, moduli = (vectors.mT @ self.gradient[..., None])[..., 0], values.abs()
+        floor = FLAT * moduli.amax(-1, keepdim=True)
+        length: Tensor = vector_norm(slope / torch.maximum(moduli, floor).clamp(min=_TINY), dim=-1)
+        return length.where(~self.lost, torch.nan)
 
 
-def _norm(vectors: Tensor) -> Tensor:
-    return vectors.square().sum(-1).sqrt()
-
-
-def _coordinates(vectors: Tensor, gradient: Tensor) -> Tensor:
-    return (vectors.mT @ gradient[..., None])[..., 0]
+def _lost(found: Derivatives) -> Tensor:
+    """Where risk, gradient or Hessian is not finite, boolean (S,)."""
+    # Sums are quick, and their overflow is a false alarm.
+    if math.isfinite(float(found.hessian.sum() + found.risk.sum() + found.gradient.square().sum())):
+        return torch.zeros(len(found.risk), dtype=torch.bool)
+    finite = found.hessian.isfinite().all((-2, -1)) & found.risk.isfinite()
+    return ~(finite & found.gradient.isfinite().all(-1))
 
 
 # The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
@@ -234,64 +208,14 @@ def _coordinates(vectors: Tensor, gradient: Tensor) -> Tensor:
 _LONGEST_STEP = 0.1
 
 
-def _longest_step(theta: Tensor) -> Tensor:
-    return _LONGEST_STEP * _norm(theta).clamp(min=1)
+def _longest_step(norm: Tensor) -> Tensor:
+    return _LONGEST_STEP * norm.clamp(min=1)
 
 
 def _next_radius(radius: Tensor, length: Tensor, ratio: Tensor) -> Tensor:
     # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short.
     grown = torch.where((ratio > 0.75) & (length > 0.9 * radius), 2 * radius, radius)
     return torch.where(ratio < 0.25, length / 4, grown)
-
-
-# A step may be that much too long: the radius is a guess anyway.
-_RADIUS_SLACK = 0.05
-# Quadratic convergence: two or three are the rule.
-_SECULAR_ITERATIONS = 10
-
-
-@checked
-def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
-    """The minimizer of slope·s + ½ Σ values_i s_i² over ‖s‖ ≤ radius, in the coordinates of the eigenvectors.
-
-    s = −slope / (values + shift) with the smallest shift ≥ 0 that makes all denominators non-negative and ‖s‖ ≤ radius.
-    Newton's method for 1/‖s‖ = 1/radius starts from the left, where it increases monotonically: there some |s_i| alone
-    has the length of the radius. (In the hard case, slope exactly orthogonal to the lowest eigenvector, the step is
-    shorter.)
-
-    Shapes: values, slope and the result (S, P); radius (S,).
-
-    Raises:
-        ValueError: for other shapes, numbers that are not finite, a radius that is not positive, or overflow.
-
-    Example:
-        >>> one = torch.tensor([1.0])
-        >>> trust_region_step(torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, 1e-9]]), one)
-        tensor([[-0.0000, -1.0000]], dtype=torch.float64)
-    """
-    values = real("values", values, ("S", "P"))
-    slope, radius = real("slope", slope, tuple(values.shape)), real("radius", radius, (len(values),))
-    if not (radius > 0).all():
-        raise ValueError(f"radius: expected positive numbers, got {float(radius.min()):g}")
-    step = _trust_region_step(values, slope, radius)
-    if not torch.isfinite(step).all():
-        raise ValueError("radius: the step overflows float64; scale values, slope and radius")
-    return step
-
-
-def _trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
-    least = slope.abs() / radius[..., None]
-    shift = (least - values).amax(-1, keepdim=True).clamp(min=0)
-    for _ in range(_SECULAR_ITERATIONS):
-        denominator = torch.maximum(values + shift, least).clamp(min=_TINY)
-        step = slope / denominator
-        length = _norm(step)[..., None]
-        excess = length / radius[..., None] - 1
-        if not (excess > _RADIUS_SLACK).any():
-            break
-        pull = (step**2 / denominator).sum(-1, keepdim=True).clamp(min=_TINY)
-        shift = shift + (excess * length**2 / pull).clamp(min=0)
-    return -step
 
 
 @checked
@@ -344,7 +268,7 @@ def search(
     ridge, tolerance = number("ridge", ridge, at_least=0.0), number("tolerance", tolerance, at_least=0.0)
     max_iterations, radius = whole("max_iterations", max_iterations, 0), number("radius", radius, above=0.0)
     state = _Search(risk, ridge, starts, descend)
-    midway = state.norm
+    midway = state.norm.clone()
     for iteration in range(max_iterations):
         rows = _running(state, tolerance, radius)
         if progress:
@@ -352,7 +276,7 @@ def search(
         if not len(rows):
             break
         if iteration == max_iterations // 2:
-            midway = state.norm
+            midway = state.norm.clone()
         state.step(rows)
     return _outcome(state, tolerance, radius, midway)
 
@@ -427,8 +351,8 @@ def _running(state: _Search, tolerance: float, radius: float) -> Tensor:
 
 
 # The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
-# 2e-6 at lifted points with many flat directions (round-off over _FLAT), 1e-5 where the risk is of order four; in a
-# valley that leads to infinity it is about 0.3. Together with _FLAT it asks the slope along flat directions to be below
+# 2e-6 at lifted points with many flat directions (round-off over FLAT), 1e-5 where the risk is of order four; in a
+# valley that leads to infinity it is about 0.3. Together with FLAT it asks the slope along flat directions to be below
 # 1e-16 ‖H‖ ‖θ‖, about what rounding θ does to the gradient.
 _SMALL_STEP = 1e-4
 # Growth of ‖θ‖ in the second half of a search that ran out of iterations, above which it is said to drift. In the

@@ -29,6 +29,7 @@ from embedding_principle import (
     modules,
     planting,
     saturation,
+    trust_region,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
 from embedding_principle.certificates import sheets
@@ -303,8 +304,15 @@ def good_calls() -> dict[str, Call]:
         ("curvature.hessian.hessian", hessian.hessian, {"risk": risk(), "theta": batch, "ridge": 0.1}),
         ("curvature.hessian.hessian, deep", hessian.hessian, {"risk": risk(DEEP), "theta": point(DEEP, 2).theta}),
         ("curvature.hessian.formal_hessian", hessian.formal_hessian, {"risk": risk(), "theta": batch, "ridge": 0.1}),
+        ("curvature.hessian.derivatives", hessian.derivatives, {"risk": risk(), "theta": batch, "ridge": 0.1}),
         ("curvature.hessian.differentiated_hessian", hessian.differentiated_hessian, {"risk": risk(), "theta": batch}),
         ("curvature.deep.closed_form_hessian", deep.closed_form_hessian, {"risk": risk(), "theta": batch}),
+        ("curvature.deep.closed_form_derivatives", deep.closed_form_derivatives, {"risk": risk(), "theta": batch}),
+        (
+            "curvature.one_hidden_layer.one_hidden_layer_derivatives",
+            one_hidden_layer.one_hidden_layer_derivatives,
+            {"risk": risk(), "theta": batch},
+        ),
         (
             "curvature.one_hidden_layer.one_hidden_layer_hessian",
             one_hidden_layer.one_hidden_layer_hessian,
@@ -355,9 +363,19 @@ def good_calls() -> dict[str, Call]:
             {"relative_tolerance": 1e-8},
         ),
         (
-            "critical_points.trust_region_step",
-            critical_points.trust_region_step,
+            "trust_region.trust_region_step",
+            trust_region.trust_region_step,
             {"values": X, "slope": X.flip(0), "radius": torch.ones(5).double()},
+        ),
+        (
+            "trust_region.descent_step",
+            trust_region.descent_step,
+            {"matrix": matrix[None], "gradient": theta[None], "radius": torch.ones(1), "shift": torch.zeros(1)},
+        ),
+        (
+            "trust_region.polishing_step",
+            trust_region.polishing_step,
+            {"matrix": matrix[None], "gradient": theta[None], "radius": torch.ones(1)},
         ),
         ("training.backpropagation.Backpropagation", _propagated, {"risk": risk(), "theta": batch}),
         ("training.ensembles.GradientDescent", ensembles.GradientDescent, {"rate": 0.1}),

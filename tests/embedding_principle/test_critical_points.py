@@ -26,7 +26,6 @@ from embedding_principle.critical_points import (
     NotCriticalError,
     critical_inertia,
     search,
-    trust_region_step,
 )
 from embedding_principle.curvature.hessian import hessian
 from embedding_principle.curvature.inertia import inertia
@@ -501,26 +500,3 @@ def test_distinct_takes_perfect_fits_as_one() -> None:
 def test_impossible_arguments_are_refused(bad: Tensor, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         search(line("wave", 2), bad, **options)  # type: ignore[arg-type]
-
-
-# Parts.
-
-
-@given(size=st.integers(1, 6), radius=st.floats(1e-3, 1e3), generator=generators)
-def test_the_trust_region_step_is_the_minimizer(size: int, radius: float, generator: torch.Generator) -> None:
-    values, slope = 10 * normal(1, size, generator=generator), normal(1, size, generator=generator)
-    step = trust_region_step(values, slope, torch.tensor([radius]).double())
-
-    def model(s: Tensor) -> float:
-        return float((slope * s + values * s**2 / 2).sum())
-
-    # The multiplier by bisection: ‖s‖ decreases as the shift grows from the lowest eigenvalue's negative.
-    low, high = max(0.0, -float(values.min())), 1e6
-    for _ in range(200):
-        middle = (low + high) / 2
-        longer = float((slope / (values + middle)).norm()) > radius
-        low, high = (middle, high) if longer else (low, middle)
-    best = model(-slope / (values + high))
-    assert float(step.norm()) <= 1.05 * radius  # the slack that is allowed
-    # A step that is too long lowers the model no less; values + shift cancel to a few digits near the hard case.
-    assert model(step) <= best + 1e-5 * abs(best)

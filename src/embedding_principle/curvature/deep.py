@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from embedding_principle.arguments import checked
-from embedding_principle.curvature.passes import OPERAND, Passes, blocks_of_passes, outer
+from embedding_principle.curvature.passes import OPERAND, Derivatives, Passes, blocks_of_passes, outer
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
@@ -43,15 +43,31 @@ def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
         tensor([[[2., 0.],
                  [0., 2.]]], dtype=torch.float64)
     """
+    return closed_form_derivatives(risk, theta).hessian
+
+
+@checked
+def closed_form_derivatives(risk: Risk, theta: Tensor) -> Derivatives:
+    """R_S, ∇R_S and ∇²R_S for θ (S, P), by the same passes.
+
+    Raises:
+        ValueError: as `closed_form_hessian` does.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> closed_form_derivatives(Risk(Network((1, 1)), x, x), torch.zeros(1, 2).double()).gradient
+        tensor([[-2.,  0.]], dtype=torch.float64)
+    """
     network = risk.network
     blocks = blocks_of_passes(risk, theta, units=max((width + 1) ** 2 for width in network.widths))
-    matrix = risk.inputs.new_empty(*theta.shape, theta.shape[-1])
+    found = Derivatives.sums(theta)
     for rows, samples in blocks:
         sums = _Sums(network)
         for passes in samples:
+            found.add(rows, passes)
             sums.add(passes)
-        sums.write(matrix[rows])
-    return matrix
+        sums.write(found.hessian[rows])
+    return found
 
 
 def _tangents(passes: Passes, low: int) -> tuple[Tangents, Tangents]:

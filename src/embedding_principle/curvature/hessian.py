@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from embedding_principle.arguments import checked, number, require_room, variable
-from embedding_principle.curvature.deep import closed_form_hessian
+from embedding_principle.curvature.deep import closed_form_derivatives
 from embedding_principle.curvature.kinks import require_smooth
-from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_hessian
+from embedding_principle.curvature.one_hidden_layer import has_one_hidden_layer, one_hidden_layer_derivatives
+from embedding_principle.curvature.passes import Derivatives
 from embedding_principle.risks import Risk
 
 
@@ -50,19 +51,41 @@ def formal_hessian(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Tensor:
         torch.Size([4, 4])
     """
     theta = variable("theta", theta, (..., risk.network.n_parameters)).detach()
+    ridge, size = number("ridge", ridge, at_least=0.0), theta.shape[-1]
+    if not theta.numel():
+        return theta.new_empty(*theta.shape, size)
+    require_room("theta", *theta.shape, size)
+    return derivatives(risk, theta.reshape(-1, size), ridge=ridge).hessian.view(*theta.shape, size)
+
+
+@checked
+def derivatives(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Derivatives:
+    """R = R_S + ridge ‖·‖² with ∇R and the formal ∇²R at θ (S, P), in one pass over the samples.
+
+    Raises:
+        ValueError: as `hessian` does.
+
+    Example:
+        >>> from embedding_principle.networks import Network
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> found = derivatives(Risk(Network((1, 1)), x, x), torch.ones(1, 2).double(), ridge=0.5)
+        >>> found.risk, found.gradient
+        (tensor([2.], dtype=torch.float64), tensor([[1., 3.]], dtype=torch.float64))
+    """
+    theta = variable("theta", theta, ("S", risk.network.n_parameters)).detach()
     ridge = number("ridge", ridge, at_least=0.0)
     require_room("theta", *theta.shape, theta.shape[-1])
-    flat = theta.reshape(-1, theta.shape[-1])
-    if not len(flat):
-        matrix = flat.new_empty(*flat.shape, flat.shape[-1])
-    elif risk.network.batch_norm_epsilon is not None:
-        matrix = differentiated_hessian(risk, flat)
+    if risk.network.batch_norm_epsilon is not None:
+        found = Derivatives(risk(theta), risk.gradient(theta), differentiated_hessian(risk, theta))
     elif has_one_hidden_layer(risk.network):
-        matrix = one_hidden_layer_hessian(risk, flat)
+        found = one_hidden_layer_derivatives(risk, theta)
     else:
-        matrix = closed_form_hessian(risk, flat)
-    matrix.diagonal(dim1=-2, dim2=-1).add_(2 * ridge)
-    return matrix.view(*theta.shape, theta.shape[-1])
+        found = closed_form_derivatives(risk, theta)
+    if ridge:
+        found.risk.add_(theta.square().sum(-1), alpha=ridge)
+        found.gradient.add_(theta, alpha=2 * ridge)
+        found.hessian.diagonal(dim1=-2, dim2=-1).add_(2 * ridge)
+    return found
 
 
 @checked

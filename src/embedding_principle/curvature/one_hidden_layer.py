@@ -8,13 +8,13 @@ block of size m_0 + 2 for each neuron's parameters (w_i, b_i, v_i):
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 
 import torch
 from torch import Tensor
 
 from embedding_principle.arguments import checked
-from embedding_principle.curvature.passes import Passes, blocks_of_passes, outer
+from embedding_principle.curvature.passes import Derivatives, Passes, blocks_of_passes, outer
 from embedding_principle.networks import Network
 from embedding_principle.risks import Risk
 
@@ -89,10 +89,10 @@ def _residual(passes: Passes) -> Tensor:
     inputs, slopes = passes.features[0], passes.slopes[0]
     (count, width, _), size = slopes.shape, inputs.shape[1]
     residual = slopes.new_zeros(count, width, size + 1, size + 1)
-    # (S, m_1, n) times (1, n, (m_0 + 1)²).
-    bent = passes.bends[0] @ outer(inputs, inputs).mT
+    # (S, m_1, n) times (n, (m_0 + 1)²), in one product.
+    bent = passes.bends[0] @ outer(inputs, inputs)[0].mT
     residual[..., :-1, :-1] = bent.view(count, width, size, size)
-    residual[..., -1, :-1] = residual[..., :-1, -1] = (passes.deltas[1] * slopes) @ inputs.mT
+    residual[..., -1, :-1] = residual[..., :-1, -1] = (passes.deltas[1] * slopes) @ inputs[0].mT
     return residual
 
 
@@ -137,13 +137,37 @@ def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
                  [2., 0., 2., 0.],
                  [0., 2., 0., 2.]]], dtype=torch.float64)
     """
+    return one_hidden_layer_derivatives(risk, theta).hessian
+
+
+def _share(found: Derivatives, rows: slice, passes: Passes, own: Tensor) -> Tensor:
+    """The share of some of the samples in H, not yet symmetric to the last bit; in risk and gradient it is added."""
+    found.add(rows, passes)
+    parts = _parts(passes)
+    matrix = parts.jacobian.new_zeros(*parts.jacobian.shape[:2], parts.jacobian.shape[1])
+    matrix[:, own.unsqueeze(2), own.unsqueeze(1)] = parts.residual
+    return matrix.baddbmm_(parts.jacobian, parts.jacobian.mT)
+
+
+@checked
+def one_hidden_layer_derivatives(risk: Risk, theta: Tensor) -> Derivatives:
+    """R_S, ∇R_S and ∇²R_S for θ (S, P), by the same passes.
+
+    Raises:
+        ValueError: as `one_hidden_layer_hessian` does.
+
+    Example:
+        >>> from embedding_principle.activations import identity
+        >>> x = torch.tensor([[-1.0], [1.0]]).double()
+        >>> risk = Risk(Network.uniform((1, 1, 1), identity), x, x)
+        >>> one_hidden_layer_derivatives(risk, torch.tensor([[1.0, 0.0, 2.0, 0.0]]).double()).gradient
+        tensor([[4., 0., 2., 0.]], dtype=torch.float64)
+    """
     own = _neurons(risk.network)
     blocks = blocks_of_passes(risk, theta, units=risk.network.n_parameters)
-    matrix = risk.inputs.new_empty(*theta.shape, theta.shape[-1])
+    found = Derivatives.sums(theta)
     for rows, samples in blocks:
-        total = torch.zeros_like(matrix[rows])
-        for parts in map(_parts, samples):
-            total.baddbmm_(parts.jacobian, parts.jacobian.mT)
-            total[:, own.unsqueeze(2), own.unsqueeze(1)] += parts.residual
-        torch.add(total, total.mT, out=matrix[rows]).div_(2)  # a matrix product rounds J Jᵀ unsymmetrically
-    return matrix
+        total = reduce(Tensor.add_, (_share(found, rows, passes, own) for passes in samples))
+        # A matrix product rounds J Jᵀ unsymmetrically.
+        torch.add(total, total.mT, out=found.hessian[rows]).mul_(0.5)
+    return found

@@ -5,11 +5,13 @@ matrix product. In lists, entry l of 0, …, L − 1 belongs to the theory's lay
 many times over: `training.backpropagation` finds the same a, z and δ in buffers that it keeps.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from embedding_principle.activations import Activation, Elementwise, tanh
 from embedding_principle.arguments import checked, require_common_batch, variable, whole
 from embedding_principle.networks import with_ones
 from embedding_principle.risks import Risk
@@ -32,6 +34,7 @@ class Passes:
         bends: σ″(z[l]) ∂R_S/∂f[l] of each hidden layer, (S, m_l, n).
         deltas: δ[l] = ∂R_S/∂z[l], each (S, m_l, n).
         curvature: ∂²R_S/∂f[L]², (S, m_L, m_L, n).
+        risk: the share of these samples in R_S, (S,).
     """
 
     weights: list[Tensor]
@@ -40,6 +43,41 @@ class Passes:
     bends: list[Tensor]
     deltas: list[Tensor]
     curvature: Tensor
+    risk: Tensor
+
+    def gradient(self) -> Tensor:
+        """The share of these samples in ∇R_S, (S, P): δ[l] a[l−1]ᵀ for each layer."""
+        parts = [_times(delta, features.mT) for delta, features in zip(self.deltas, self.features)]
+        return torch.cat([part for v in parts for part in (v[..., :-1].flatten(1), v[..., -1])], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """The risk of S networks with its first two derivatives in θ.
+
+    Attributes:
+        risk: R_S(θ), (S,).
+        gradient: ∇R_S(θ), (S, P).
+        hessian: ∇²R_S(θ), (S, P, P), exactly symmetric.
+    """
+
+    risk: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+    @classmethod
+    def sums(cls, theta: Tensor) -> "Derivatives":
+        """Zeros for risk and gradient, to add passes to, and an empty Hessian, to write."""
+        return cls(
+            torch.zeros(len(theta), dtype=torch.float64),
+            torch.zeros(theta.shape, dtype=torch.float64),
+            torch.empty(*theta.shape, theta.shape[-1], dtype=torch.float64),
+        )
+
+    def add(self, rows: slice, passes: Passes) -> None:
+        """Add the share of some of the samples to the risk and the gradient of these networks."""
+        self.risk[rows] += passes.risk
+        self.gradient[rows] += passes.gradient()
 
 
 @checked
@@ -70,19 +108,42 @@ def _plain(risk: Risk, theta: Tensor) -> Tensor:
 
 def _passes(risk: Risk, theta: Tensor, samples: slice) -> Passes:
     n, activations, layers = len(risk.inputs), risk.network.activations, risk.network.layers(theta)
-    features, preactivations = [with_ones(risk.inputs[samples].mT.unsqueeze(0), dim=-2)], []
+    features, slopes, seconds = [with_ones(risk.inputs[samples].mT.unsqueeze(0), dim=-2)], [], []
     for layer, activation in zip(layers, activations):
-        preactivations.append(layer.weight @ features[-1][:, :-1] + layer.bias.unsqueeze(-1))
-        features.append(with_ones(activation.function(preactivations[-1]), dim=-2))
-    output = (layers[-1].weight @ features[-1][:, :-1] + layers[-1].bias.unsqueeze(-1)).mT
-    slopes = [activation.first(z) for activation, z in zip(activations, preactivations)]
+        curve, slope, second = _curve(activation, _times(layer.weight, features[-1][:, :-1]) + layer.bias.unsqueeze(-1))
+        features.append(with_ones(curve, dim=-2))
+        slopes.append(slope)
+        seconds.append(second)
+    output = (_times(layers[-1].weight, features[-1][:, :-1]) + layers[-1].bias.unsqueeze(-1)).mT
     deltas, bends = [risk.loss.residuals(output, risk.targets[samples]).mT.contiguous() / n], list[Tensor]()
     for hidden in reversed(range(len(activations))):
-        pulled = layers[hidden + 1].weight.mT @ deltas[0]
+        weight = layers[hidden + 1].weight.mT
+        # For an outer product matmul is slow.
+        pulled = weight @ deltas[0] if weight.shape[-1] > 1 else weight * deltas[0]
         deltas.insert(0, slopes[hidden] * pulled)
-        bends.insert(0, activations[hidden].second(preactivations[hidden]).mul_(pulled))
+        bends.insert(0, seconds[hidden] * pulled)
     curvature = risk.loss.curvature(output, risk.targets[samples]).movedim(-3, -1) / n
-    return Passes([layer.weight for layer in layers], features, slopes, bends, deltas, curvature)
+    share = risk.loss.value(output, risk.targets[samples]).sum(-1) / n
+    return Passes([layer.weight for layer in layers], features, slopes, bends, deltas, curvature, share)
+
+
+def _curve(activation: Activation, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """σ, σ′ and σ″ at z; together where that takes less time."""
+    together = _TOGETHER.get((activation.function, activation.first, activation.second))
+    return together(z) if together else (activation.function(z), activation.first(z), activation.second(z))
+
+
+def _tanh(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # 1/cosh² = 4e/(1 + e)², e = exp(−2|z|): relative accuracy in the tails, as in `activations`, without cosh.
+    curve, e = torch.tanh(z), z.abs().mul_(-2).exp_()
+    slope = (4 * e).div_(e.add_(1).square_())
+    return curve, slope, (curve * slope).mul_(-2)
+
+
+# By the functions themselves: another curve that bears the name of one of these is computed as it says.
+_TOGETHER: dict[tuple[Elementwise, ...], Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]] = {
+    (tanh.function, tanh.first, tanh.second): _tanh
+}
 
 
 @checked
@@ -117,6 +178,11 @@ def blocks_of_passes(risk: Risk, theta: Tensor, *, units: int) -> Iterator[tuple
 
 def _passes_over_blocks(risk: Risk, theta: Tensor, samples: int) -> Iterator[Passes]:
     return (_passes(risk, theta, slice(start, start + samples)) for start in range(0, len(risk.inputs), samples))
+
+
+def _times(left: Tensor, right: Tensor) -> Tensor:
+    """Products of the matrices (S, a, b) and (S, b, c) of a batch; one single product where all share the right one."""
+    return left @ (right[0] if len(right) == 1 else right)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

@@ -258,3 +258,23 @@ def test_the_generator_decides_the_estimate() -> None:
     first, second = (gaussian_measure(cone, generator=generator(3), particles=100) for _ in range(2))
     assert first == second
     assert first != gaussian_measure(cone, generator=generator(4), particles=100)
+
+
+@pytest.mark.parametrize("position", [0.01, 0.5, 0.99])
+def test_particles_move_within_their_chords(position: float) -> None:
+    """Distances to the facets that are kept from axis to axis, against chords found anew by division at each."""
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.nn.functional.normalize(torch.randn(40, 6, generator=generator, dtype=torch.float64), dim=1)
+    u = torch.randn(6, 200, generator=generator, dtype=torch.float64)
+    heights = normals @ u
+    offset = 0.1 - heights.amin(1, keepdim=True)  # facets moved, so that every particle is inside
+    expected, uniforms = u.clone(), torch.full_like(u, position)
+    for axis in range(6):
+        rates = normals[:, axis, None] / (normals @ expected + offset)
+        lower = torch.where(rates.amax(0) > 0, -1 / rates.amax(0), -math.inf)
+        upper = torch.where(rates.amin(0) < 0, -1 / rates.amin(0), math.inf)
+        ends = expected[axis] + lower, expected[axis] + upper
+        expected[axis] = multilevel._truncated_normal(*ends, uniforms[axis])
+    multilevel._move_along_axes(normals.T.contiguous(), heights + offset, u, uniforms)
+    torch.testing.assert_close(u, expected, rtol=1e-9, atol=1e-9)
+    assert float((normals @ u + offset).min()) > -1e-12
