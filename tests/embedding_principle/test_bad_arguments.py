@@ -36,7 +36,7 @@ from embedding_principle.certificates import sheets
 from embedding_principle.certificates.atlas import atlas, replayable
 from embedding_principle.certificates.certify import certify
 from embedding_principle.certificates.charts import charts
-from embedding_principle.certificates.enclosures import affine_pieces, enclosure
+from embedding_principle.certificates.enclosures import affine_pieces, enclosure, known_here
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.certificates.irreducible import irreducible
 from embedding_principle.certificates.wider import certified_lifts, certify_lift, certify_split
@@ -220,6 +220,7 @@ def good_calls() -> dict[str, Call]:
         ),
         ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
         ("certificates.enclosures.affine_pieces", affine_pieces, {"activation": relu}),
+        ("certificates.enclosures.known_here", known_here, {"activation": relu}),
         ("certificates.enclosures.enclosure", enclosure, {"risk": risk(), "theta": Ball(theta.numpy(), 1e-3)}),
         ("certificates.irreducible.irreducible", irreducible, {"point": point(SMOOTH), "inputs": X, "tolerance": 1e-5}),
         (

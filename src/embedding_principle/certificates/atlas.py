@@ -120,7 +120,7 @@ class Atlas:
 
 @checked
 def atlas(risk: Risk, *, depth: int = 30) -> Atlas:
-    """All critical points of a risk of one tanh neuron.
+    """All critical points of a risk of one tanh neuron, on the exact equidistant grid next to its inputs.
 
     Args:
         risk: of the squared error of the network (1, 1, 1) with tanh, on equidistant inputs in increasing order.
@@ -204,8 +204,8 @@ def _on_grid(risk: Risk) -> Risk:
         raise ValueError(f"risk: has {n} samples, not more than parameters; give 5 or more")
     even = torch.linspace(float(inputs[0]), float(inputs[-1]), n, dtype=torch.float64)
     # Ways to compute equidistant points differ by some units in the last place.
-    slack = 2.0**-48 * float(even.abs().max())
-    if not (float(inputs[1] - inputs[0]) > 2 * slack and bool(((inputs[:, 0] - even).abs() <= slack).all())):
+    spacing = float(inputs[-1] - inputs[0]) / (n - 1)
+    if not (spacing > 0 and bool(((inputs[:, 0] - even).abs() <= 2.0**-36 * spacing).all())):
         raise ValueError("risk: the atlas needs equidistant inputs in increasing order; sort or resample them")
     return Risk(network, torch.arange(n, dtype=torch.float64)[:, None], risk.targets)
 

@@ -16,7 +16,7 @@ from torch import Tensor, arange, cat, from_numpy
 from embedding_principle.activations import Activation
 from embedding_principle.arguments import checked, variable
 from embedding_principle.certificates import check
-from embedding_principle.certificates.enclosures import SMOOTH, affine_pieces, enclosure
+from embedding_principle.certificates.enclosures import SMOOTH, affine_pieces, enclosure, known_here
 from embedding_principle.certificates.intervals import Ball, Floats
 from embedding_principle.risks import Risk, cross_entropy
 
@@ -27,6 +27,7 @@ TOO_LARGE = "the box is too large, or the Hessian nearly singular in it"
 TOO_SMALL = "the box is too small, or holds no critical point"
 _Network: Any = check.Network  # without annotations
 _SINGULAR = "the Hessian is singular, or no critical point is near"
+_NOT_THERE = "no critical point in the box has the last output's weights and bias as at its centre"
 _FACTORS = (3.0, 30.0, 1000.0)  # of the box over Newton's last step
 _NEWTON_STEPS = 4
 _CLEAR = 2.0**-6  # of |I − CH|: the checker has one radius for all samples, and less clear boxes are left to its test
@@ -39,11 +40,12 @@ class Certificate:
     """What was found out about the critical points in a box, or about a wider network over them.
 
     Attributes:
-        result: "proved" (exactly one in the box), "refuted" (none in the box) or "undecided".
+        result: "proved" (exactly one in the box), "refuted" (none in the box) or "undecided". Under cross-entropy
+            "proved" says: exactly one of those with the last output's weights and bias as at the centre.
         reason: why it is not proved; empty if it is.
         inertia: (n−, n0, n+) of the Hessian at the critical point; None unless proved.
         risk: floats between which its risk lies; None unless proved.
-        radius: half the side of the box; the critical point is no farther from `centre` in any coordinate.
+        radius: half the side of the box; that critical point is no farther from `centre` in any coordinate.
         centre: the floats in the middle of the box.
         document: the certificate as text, which `check.py` proves again; empty unless proved.
     """
@@ -74,7 +76,7 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
     Without a radius Newton's method improves θ first, and boxes of growing size are tried. A degenerate critical point,
     such as that of a network with two equal neurons, is never proved: Krawczyk's test needs a regular Hessian; see
     `irreducible`. Under cross-entropy the outputs may be shifted together, so the weights and bias of the last one are
-    held fixed, and give m_{L−1} + 1 zero eigenvalues.
+    held fixed: exactly one point of that slice of the box is critical, and they give m_{L−1} + 1 zero eigenvalues.
 
     Args:
         risk: without batch normalization; the activations are tanh, sigmoid, softplus or piecewise affine.
@@ -133,6 +135,8 @@ class Problem:
         self.order = cat([layer.incoming.flatten() for layer in places]).long().numpy()
         self.fixed = risk.network.widths[-2] + 1 if risk.loss is cross_entropy else 0
         self.free = self.order[: len(self.order) - self.fixed]
+        if not len(self.free):
+            raise ValueError("risk: with one output cross-entropy is constant, and nothing is left to certify")
         self.document: dict[str, Any] = {
             "loss": risk.loss.name,
             "activations": [self.described(activation) for activation in risk.network.activations],
@@ -153,7 +157,7 @@ class Problem:
     @staticmethod
     def described(activation: Activation) -> str | list[list[str]]:
         """An activation as certificates write it: its name, or its affine pieces."""
-        if activation.name in SMOOTH:
+        if activation.name in SMOOTH and known_here(activation):
             return activation.name
         return [[float(number).hex() for number in piece] for piece in affine_pieces(activation)]
 
@@ -197,8 +201,8 @@ class Problem:
     def _exact_gradient(self, centre: Floats) -> Ball:
         """The gradient by the checker's arithmetic, rounded at the end: ill-conditioned points need it."""
         exact = _Network(*self._given, self._layers(centre)).gradient
-        middle = np.array([ball.m[0] / check.ONE for ball in exact])
-        radius = np.array([(ball.r + 1) / check.ONE for ball in exact])
+        middle = np.array([_in_floats(ball.m[0]) for ball in exact])
+        radius = np.array([_in_floats(ball.r + 1) for ball in exact])
         return Ball(middle, radius * (1 + 2.0**-50) + abs(middle) * 2.0**-52)
 
     def _free(self, hessian: Ball) -> Ball:
@@ -206,9 +210,10 @@ class Problem:
         return hessian[np.ix_(self.free, self.free)]
 
     def _layers(self, centre: Floats) -> list[list[list[int]]]:
-        return [[[check.read(text) for text in row] for row in rows] for rows in self._texts(centre)]
+        return [[[check.read(text) for text in row] for row in rows] for rows in self.layer_texts(centre)]
 
-    def _texts(self, centre: Floats) -> list[list[list[str]]]:
+    def layer_texts(self, centre: Floats) -> list[list[list[str]]]:
+        """θ as certificates write it: layer by layer, for each neuron its weights and bias."""
         return [self.texts(layer.incoming, "theta") for layer in self.risk.network.layers(from_numpy(centre))]
 
     def by_floats(self, centre: Floats, side: float) -> _Verdict:
@@ -221,7 +226,10 @@ class Problem:
         newton = Ball(inverse) @ self._exact_gradient(centre)
         spread = (np.eye(len(inverse)) - Ball(inverse) @ hessian).norm()
         if bool((newton.least() > side * (1 + spread) * (1 + 2.0**-50)).any()):
-            return _Verdict("refuted", "no critical point in the box")
+            # Under cross-entropy only points with the last output as at the centre are looked at.
+            return (
+                _Verdict("undecided", _NOT_THERE) if self.fixed else _Verdict("refuted", "no critical point in the box")
+            )
         if not spread < _CLEAR:
             return _Verdict("undecided", TOO_LARGE)
         if not float(newton.magnitude().max()) < side * (1 - spread) * (1 - 2.0**-50):
@@ -241,12 +249,14 @@ class Problem:
             return _Verdict("undecided", str(error).removeprefix("undecided: "))
         if reach >= check.read(side.hex()):
             return _Verdict("undecided", TOO_SMALL)
-        return self._proved(negative, box.risk.m[0] / check.ONE, (box.risk.r + 1) / check.ONE)
+        return self._proved(negative, _in_floats(box.risk.m[0]), _in_floats(box.risk.r + 1))
 
     def _proved(self, negative: int, risk: float, radius: float) -> _Verdict:
         # The checker's radii are those of the least certain sample, so it is given room.
         room = 16 * radius + 2.0**-50 * abs(risk) + 2.0**-150
         ends = _rounded(risk - room, math.floor), _rounded(risk + room, math.ceil)
+        if not all(map(math.isfinite, ends)):
+            return _Verdict("undecided", "the risk overflows float64")
         return _Verdict("proved", "", (negative, self.fixed, len(self.free) - negative), ends)
 
     def certificate(self, verdict: _Verdict, centre: Floats, side: float) -> Certificate:
@@ -255,9 +265,17 @@ class Problem:
         if verdict.result != "proved":
             return Certificate(verdict.result, verdict.reason, None, None, *where, "")
         said = {"inertia": list(verdict.inertia), "risk": [end.hex() for end in verdict.risk]}
-        where_texts = {"layers": self._texts(centre), "radius": side.hex()}
+        where_texts = {"layers": self.layer_texts(centre), "radius": side.hex()}
         text = check.sealed(self.document | where_texts | said)
         return Certificate("proved", "", verdict.inertia, verdict.risk, *where, text)
+
+
+def _in_floats(units: int) -> float:
+    """Units of the checker as a float, infinite where it overflows."""
+    try:
+        return units / check.ONE
+    except OverflowError:
+        return math.inf
 
 
 def _readable(values: Floats) -> Floats:

@@ -7,12 +7,15 @@ the first, H = Σ_l J_lᵀ D_l J_l + S + Sᵀ: a weight that multiplies a featur
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from embedding_principle.activations import Activation
+from embedding_principle.activations import ACTIVATIONS, Activation, leaky_relu
 from embedding_principle.arguments import checked
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.risks import Risk, cross_entropy
@@ -153,6 +156,8 @@ def _loss(risk: Risk, outputs: Ball) -> tuple[Ball, Ball, Ball | None]:
 
 def _activated(activation: Activation, z: Ball) -> tuple[Ball, Ball, Ball]:
     """σ, σ′ and σ″ over a ball of pre-activations; no numbers where a piecewise affine σ may be at a kink."""
+    if activation.name in SMOOTH and not known_here(activation):
+        raise ValueError(f"activation: {activation.name} is not that of `activations`, which alone can be certified")
     if activation.name == "tanh":
         value = z.tanh()
         slope = 1.0 - value * value
@@ -190,9 +195,34 @@ def affine_pieces(activation: Activation) -> list[Piece]:
         affine = known.get(lower) or _constant(activation, lower, upper)
         if affine:
             found.append((max(lower, -_UNBOUNDED), min(upper, _UNBOUNDED), *affine))
-    if not found or not activation.pieces:
-        raise ValueError(f"risk: certified are {', '.join(SMOOTH)} and piecewise affine σ, got {activation.name}")
+    if not found or not activation.pieces or not known_here(activation):
+        raise ValueError(
+            f"activation: certified are {', '.join(SMOOTH)} and the piecewise affine ones of `activations`, got "
+            f"{activation.name}; take one of these"
+        )
     return found
+
+
+@checked
+def known_here(activation: Activation) -> bool:
+    """Whether σ is this library's own: of another one, only its name and pieces are known, and they may be wrong.
+
+    Example:
+        >>> from embedding_principle.activations import leaky_relu
+        >>> known_here(leaky_relu(0.2)), known_here(Activation("tanh", torch.sin, torch.cos, torch.sin))
+        (True, False)
+    """
+    own = leaky_relu(*activation.parameters) if activation.parameters else ACTIVATIONS.get(activation.name)
+    if own is None or own != activation or own.pieces != activation.pieces:
+        return False
+    return _told(own.function) == _told(activation.function)
+
+
+def _told(function: Callable[[Tensor], Tensor]) -> tuple[object, ...]:
+    """What tells a function from others, inside of a partial one too."""
+    if isinstance(function, partial):
+        return function.func, function.args, tuple(function.keywords.items())
+    return (function,)
 
 
 def _constant(activation: Activation, lower: float, upper: float) -> tuple[float, float] | None:

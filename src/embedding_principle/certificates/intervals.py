@@ -118,7 +118,10 @@ class Ball:
         """
         if not np.isfinite(self.middle).all():
             return None
-        values, vectors = np.linalg.eigh(self.middle)
+        try:
+            values, vectors = np.linalg.eigh(self.middle)
+        except np.linalg.LinAlgError:
+            return None
         scaled = vectors / np.sqrt(abs(values))
         form = Ball(scaled.T) @ (Ball(self.middle) @ Ball(scaled))
         diagonal = np.diag(form.middle)
@@ -228,4 +231,7 @@ class Ball:
         """e^z."""
         middle = np.exp(self.middle)
         grown = np.expm1(self.radius) * (1 + 2 * _FUNCTION)
-        return Ball(middle, middle * (grown + _FUNCTION * (1 + grown)) * _UP + _TINY)
+        radius = middle * (grown + _FUNCTION * (1 + grown)) * _UP + _TINY
+        # Where the middle underflows, the upper end may not; the sum in the exponent is known to 2^-40.
+        upper = np.exp(self.middle + self.radius + 2.0**-40 * (1 + self.radius)) * (1 + 2 * _FUNCTION)
+        return Ball(middle, np.where(middle < 1e-280, np.maximum(radius, upper * _UP + _TINY), radius))

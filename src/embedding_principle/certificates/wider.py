@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Generator, Tensor, cat, float64, tensor
+from torch import Generator, Tensor, cat, equal, float64, tensor
 
 from embedding_principle.arguments import checked, number, whole
 from embedding_principle.certificates import check
@@ -85,7 +85,12 @@ def certify_lift(
         raise ValueError(
             f"point: {deep} is not {narrow} with a layer inserted at position {position}; see lifting.lift"
         )
-    inserted, following = point.single("point").layers()[position : position + 2]
+    layers = point.single("point").layers()
+    inserted, following = layers[position : position + 2]
+    kept_layers = risk.at(tensor(proof.centre, dtype=float64)).layers()
+    others = zip(layers[:position] + layers[position + 2 :], kept_layers[:position] + kept_layers[position + 1 :])
+    if not all(equal(mine.incoming, given.incoming) for mine, given in others):
+        raise ValueError("point: its other layers are not those of `proof.centre`; lift the point at proof.centre")
     A, B = inserted.incoming, following.incoming
     kept = len(A) - spare
     pieces = affine_pieces(deep.activations[position])
@@ -199,6 +204,8 @@ def certify_split(risk: Risk, proof: Certificate, position: int, neuron: int, sh
     position, neuron, share = whole("position", position, 0), whole("neuron", neuron, 0), number("share", share)
     if share in (0.0, 1.0):
         raise ValueError(f"share: {share} leaves a copy without outgoing weight; take another number than 0 and 1")
+    if not 2.0**-120 < abs(share) < 2.0**60:
+        raise ValueError(f"share: {share} has digits that certificates do not hold; take one nearer to 1")
     wide = split(risk.at(tensor(proof.centre, dtype=float64)), position, neuron, [share, 1 - share])
     if risk.network.widths[position + 2] != 1:
         raise ValueError("position: the next layer must have a single neuron; see width.splitting for the general law")
@@ -233,9 +240,13 @@ def _over(risk: Risk, proof: Certificate) -> tuple[dict[str, Any], Enclosure]:
     document = json.loads(proof.document) if proof.document else {}
     if not document or {"lift", "split"} & document.keys():
         raise ValueError("proof: is of no critical point of the narrow network; give what certify proved")
-    if any(document[key] != value for key, value in Problem(risk).document.items()):
+    problem, centre = Problem(risk), np.array(proof.centre)
+    said = problem.document | {"radius": proof.radius.hex(), "inertia": list(proof.inertia or ())}
+    if len(centre) == risk.network.n_parameters:
+        said["layers"] = problem.layer_texts(centre)
+    if "layers" not in said or any(document[key] != value for key, value in said.items()):
         raise ValueError("proof: is about another network or other data than `risk`; give the risk that was certified")
-    return document, enclosure(risk, Ball(np.array(proof.centre), proof.radius))
+    return document, enclosure(risk, Ball(centre, proof.radius))
 
 
 def _extended(
