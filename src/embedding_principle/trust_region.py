@@ -4,8 +4,8 @@ The minimizer of g·s + ½ s·Hs over ‖s‖ ≤ r is s = −(H + σ)⁻¹ g wi
 semidefinite and ‖s‖ ≤ r; where σ > 0 it lies on the sphere (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983)
 553–572). Two ways lead to σ, both by Newton's method for 1/‖s‖ = 1/r. A *descent step* factorizes H + σ = L Lᵀ for each
 σ that is tried, at a small fraction of the cost of eigenvectors. A *polishing step*, for the model ½‖g + Hs‖² of the
-gradient, must tell flat directions from curved ones, and takes eigenvectors; so do the few descent steps that a handful
-of factorizations does not settle.
+gradient, must tell flat directions from curved ones, and takes eigenvectors; so do descent steps in few dimensions, and
+the few that a handful of factorizations does not settle.
 
 A descent step need not wait for the exact σ. For every σ ≥ 0 with H + σ = L Lᵀ and every p with ‖p‖ ≤ r
 
@@ -43,6 +43,8 @@ _SECULAR_ITERATIONS = 10
 _MISSED = 0.02
 # One or two are the rule.
 _FACTORIZATIONS = 5
+# Measured: with fewer parameters eigenvectors take less time than the calls of two factorizations.
+_SMALL = 16
 # Turns 0 / 0 into 0.
 _TINY = 1e-300
 
@@ -139,13 +141,13 @@ def descent_step(matrix: Tensor, gradient: Tensor, radius: Tensor, shift: Tensor
 
     Example:
         >>> saddle = torch.diag(torch.tensor([2.0, -1.0]))[None]
-        >>> step, decrease, shift = descent_step(saddle, torch.tensor([[2.0, 0.1]]), torch.ones(1), torch.zeros(1))
-        >>> step.norm().round(decimals=1), decrease.round(decimals=1), shift.round(decimals=1)
-        (tensor(1., dtype=torch.float64), tensor([1.2000], dtype=torch.float64), tensor([1.2000], dtype=torch.float64))
+        >>> step, decrease, _ = descent_step(saddle, torch.tensor([[2.0, 0.1]]), torch.ones(1), torch.zeros(1))
+        >>> 1 <= float(step.norm()) <= 1.05, float(decrease) > 1.2
+        (True, True)
     """
     matrix, gradient, radius = _model(matrix, gradient, radius)
     search = _ShiftSearch(matrix, gradient, radius, real("shift", shift, tuple(radius.shape)).clamp(min=0))
-    for _ in range(_FACTORIZATIONS):
+    for _ in range(_FACTORIZATIONS if gradient.shape[1] >= _SMALL else 0):
         search.factorize()
         if not len(search.rows):
             break
