@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import Phase, settings
+from hypothesis import settings
 
 from companion.chapters import find_chapters
 from companion.execution import executed_path
@@ -18,8 +18,6 @@ torch.set_num_threads(1)  # `make test` runs two processes; chapters too have on
 # Property tests run on loaded machines: no deadline for an example, and the same examples in every run.
 settings.register_profile("companion", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("companion")
-# A mutant is noticed by the first example that fails: no smaller one is sought.
-settings.register_profile("mutants", settings.get_profile("companion"), phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture(autouse=True, scope="module")

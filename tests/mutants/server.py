@@ -15,8 +15,10 @@ import time
 import traceback
 from pathlib import Path
 
+from hypothesis import Phase, settings
+
 # What takes seconds to load, and is nothing of the project's.
-LOADED = ("torch", "torch.func", "scipy.optimize", "scipy.special", "scipy.stats", "hypothesis", "pytest", "nbformat")
+LOADED = ("torch", "torch.func", "scipy.optimize", "scipy.special", "scipy.stats", "pytest", "nbformat")
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutants", "--tb=line"),
     # The plugin of hypothesis is loaded already.
@@ -29,6 +31,9 @@ def main(seconds: float) -> None:
     """Answer until standard input ends."""
     for name in LOADED:
         importlib.import_module(name)
+    # As the profile of tests/conftest.py, but the first example that fails is enough: no smaller one is sought.
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutants", deadline=None, max_examples=25, derandomize=True, phases=phases)
     for line in sys.stdin:
         status = _status(_forked(json.loads(line)), seconds)
         print(json.dumps([status, SAID.read_text(encoding="utf-8", errors="replace")]), flush=True)
