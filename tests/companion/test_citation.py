@@ -16,6 +16,7 @@ def test_bibtex_says_what_the_file_says() -> None:
     book, paper = read_citations(ROOT)
     read = parse_string("\n".join(map(bibtex, (book, paper))), "bibtex").entries
     assert list(read) == ["TheEmbeddingPrincipleCompanionContributors", "Bai2024"]
+    assert [entry.type for entry in read.values()] == ["software", "article"]
     article = read["Bai2024"]
     assert [str(person) for person in article.persons["author"]][:3] == ["Bai, Zhiwei", "Luo, Tao", "Xu, Zhi-Qin John"]
     assert (article.fields["doi"], article.fields["pages"]) == (paper["doi"], f"{paper['start']}--{paper['end']}")

@@ -129,3 +129,8 @@ def test_no_hessian_is_given_at_a_kink(widths: tuple[int, ...]) -> None:
         with pytest.raises(KinkError, match="layer 1, neuron 0: sample 1 sits on a kink of relu"):
             hessian(risk, theta)
         assert formal_hessian(risk, theta).isfinite().all()
+
+
+def test_where_a_pre_activation_overflows_no_number_is_told() -> None:
+    theta = torch.stack([point(1e308, 1e308, 1.3, 0.1), point(1.0, 0.3, 1.3, 0.1)])
+    assert kinks(three_samples(relu), theta).tolist() == [-1, 0]

@@ -274,3 +274,10 @@ def test_a_rank_between_zero_and_not_is_refused() -> None:
     assert copies_dimension(risk, point.theta, [2, 2]) == 2
     with pytest.raises(UnclearRankError):
         copies_dimension(replace(risk, targets=risk.targets + 1e-8 * noise), point.theta, [2, 2])
+
+
+def test_a_null_neuron_has_no_share_whatever_it_sends() -> None:
+    indices = (torch.tensor([0]), torch.tensor([0, -1]), torch.tensor([0]))
+    factors = (torch.ones(2, 1), torch.tensor([[1.0, 3.0]]))
+    embedding = Embedding(Network.uniform((1, 1, 1), tanh), indices, factors, (torch.tensor([0.0, 0.5]),))
+    assert betas(embedding)[1].tolist() == [1.0, 0.0]
