@@ -78,13 +78,14 @@ def _section(root: Path, name: str, part: Mapping[str, Any]) -> str:
     paragraphs = [
         f"## {TITLES[name]}",
         _provenance(root, part),
-        list_table(("", ""), [*counts, *texts, *lists], "trust-table"),
+        list_table(("What", "Figure"), [*counts, *texts, *lists], "trust-table"),
         _problems(part["problems"]),
     ]
     if rows := summary.get("changes"):
         paragraphs.append(changes_markdown(rows, summary["variants"]))
     if packages := summary.get("packages"):
-        paragraphs.append(list_table(("Package", "Version", "Licence"), _packages(packages), "licences-table"))
+        table = list_table(("Package", "Version", "Licence"), _packages(packages), "licences-table")
+        paragraphs.append(f"````{{dropdown}} The licences of {len(packages)} packages\n{table}\n````")
     return "\n\n".join(paragraphs) + "\n"
 
 
