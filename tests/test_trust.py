@@ -88,15 +88,36 @@ def test_calls_are_judged(function: object, given: dict[str, object], kind: str)
 
 
 def test_a_call_that_never_returns_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "SECONDS", 0.2)
-    monkeypatch.setattr(calls, "good_calls", lambda: {"loop": (lambda n: iter(int, 1).__next__() or loop(), {"n": 1})})
-    found = calls.watched("loop", 2)
-    assert any("took more than 0.2 s" in problem for problem in found["problems"])
+    monkeypatch.setattr(calls, "SECONDS", 3)
+    monkeypatch.setattr(calls, "good_calls", lambda: {"loop": (loop, {"n": 1})})
+    found = calls.watched("loop", 1)
+    assert any("took more than 3 s" in problem for problem in found["problems"])
 
 
-def loop() -> None:
+def loop(n: int) -> None:
     while True:
         pass
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "out", "err", "found"),
+    [
+        (True, 2, "", "companion: a.yml: torn", None),
+        (False, 0, "all is well", "", None),
+        (True, 1, "", "Traceback (most recent call last):\n  x\nKeyError: 'a'", "a traceback"),
+        (True, 0, "done", "", "status 0 where nothing can be done"),
+        (True, -11, "", "companion: a", "status -11 where nothing can be done"),
+        (False, 1, "", "companion: a.yml: torn", "status 1 where it could be done"),
+        (True, 1, "", "", "a refusal without a word"),
+        (False, 0, f"D1-one {faults.TAMPERED}", "", "a value is shown that nobody measured"),
+    ],
+)
+def test_what_a_command_says_on_spoilt_ground_is_judged(
+    refused: bool, status: int, out: str, err: str, found: str | None
+) -> None:
+    fault = faults.Fault(refused={"run"} if refused else set())
+    problems = list(faults._said(fault, "run", subprocess.CompletedProcess([], status, out, err)))
+    assert [problem[: len(found or "")] for problem in problems] == ([found] if found else [])
 
 
 def test_differences_between_executions_are_found() -> None:
@@ -112,7 +133,7 @@ def test_differences_between_executions_are_found() -> None:
 
     equal = executions.summary(outcomes())
     assert equal["problems"] == []
-    assert equal["changes"][0]["changes"] == {"again": 0.0, "two threads": 2e-15}
+    assert equal["changes"][0]["changes"] == {"again": 0.0, "two threads": pytest.approx(2e-15)}
     (problem,) = executions.summary(outcomes(measured=2e-15))["problems"]
     assert problem == "again: D1-one: 1e-15 → 2e-15"
     (problem,) = executions.summary(outcomes(verdict="failed"))["problems"]

@@ -28,21 +28,22 @@ PARTS: dict[str, ModuleType] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Do the parts that are asked for; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    scope = Scope(
-        options.sample,
-        tuple(options.chapters),
-        options.workers,
-        options.place or (PLACE / "sample" if options.sample else PLACE),
-    )
-    chosen = options.part or list(PARTS)
-    print("minutes on two cores, about: " + ", ".join(f"{name} {PARTS[name].MINUTES}" for name in chosen), flush=True)
-    results = {name: carried_out(PARTS[name], scope) for name in chosen}
-    # What is no whole campaign is not what the page shows.
-    target = scope.place / "results.json" if options.sample or options.chapters else ROOT / RESULTS
-    known = json.loads(target.read_text(encoding="utf-8"))["parts"] if target.is_file() else {}
-    write_through(target, (json.dumps({"parts": known | results}, indent=1) + "\n").encode())
-    wrong = sum(len(result["problems"]) for result in results.values())
+    asked = _parser().parse_args(arguments)
+    place = asked.place or (PLACE / "sample" if asked.sample else PLACE)
+    scope = Scope(asked.sample, tuple(asked.chapters), asked.workers, place)
+    chosen = asked.part or list(PARTS)
+    if not asked.sample:
+        minutes = {name: PARTS[name].MINUTES for name in chosen}
+        listed = ", ".join(f"{name} {count}" for name, count in minutes.items())
+        print(f"about {sum(minutes.values())} minutes on two cores: {listed}", flush=True)
+    # What is no whole part is not what the page shows.
+    target = place / "results.json" if asked.sample or asked.chapters else ROOT / RESULTS
+    wrong = 0
+    for name in chosen:
+        result = carried_out(PARTS[name], scope)
+        known = json.loads(target.read_text(encoding="utf-8"))["parts"] if target.is_file() else {}
+        write_through(target, (json.dumps({"parts": known | {name: result}}, indent=1) + "\n").encode())
+        wrong += len(result["problems"])
     print(f"{wrong} problems; {target}")
     return 1 if wrong else 0
 

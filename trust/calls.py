@@ -55,7 +55,7 @@ def pieces(scope: Scope) -> Iterator[Piece]:
     torch.set_default_dtype(torch.float64)
     names = list(good_calls())
     for name in names[:: len(names) // 8] if scope.sample else names:
-        yield Piece(name, lambda name=name: watched(name, 20 if scope.sample else EXAMPLES))  # type: ignore[misc]
+        yield Piece(name, lambda name=name: watched(name, 20 if scope.sample else EXAMPLES))
 
 
 @functools.cache

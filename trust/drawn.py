@@ -117,9 +117,9 @@ def _alike(good: object) -> SearchStrategy[Any]:
     if isinstance(good, list | tuple) and good:
         kind = type(good)
         return st.lists(st.one_of(*(st.just(item) | _alike(item) for item in good)), max_size=4).map(kind)
-    for kind, strategy in ((Parametrised, points), (Risk, risks), (Layer, layers)):
-        if isinstance(good, kind):
-            return strategy(good)  # type: ignore[operator]
+    for of, strategy in ((Parametrised, points), (Risk, risks), (Layer, layers)):
+        if isinstance(good, of):
+            return strategy(good)
     if isinstance(good, Network):
         return networks()
     if isinstance(good, Activation):

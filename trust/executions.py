@@ -49,7 +49,7 @@ def pieces(scope: Scope) -> Iterator[Piece]:
         for chapter in choose_chapters(ROOT, scope.chapters) if scope.chapters else every.values():
             yield Piece(
                 f"{variant}: {chapter.name}",
-                lambda variant=variant, name=chapter.name: executed(variant, name, scope.place),  # type: ignore[misc]
+                lambda variant=variant, name=chapter.name: executed(variant, name, scope.place),
             )
 
 
@@ -62,7 +62,7 @@ def _sample() -> Iterator[Piece]:
             return _claims(sys.executable, variant, "left", root)
 
     for variant in (FIRST, AGAIN):
-        yield Piece(f"{variant}: left", lambda variant=variant: run(variant))  # type: ignore[misc]
+        yield Piece(f"{variant}: left", lambda variant=variant: run(variant))
 
 
 def executed(variant: str, chapter: str, place: Path) -> Found:
@@ -75,10 +75,10 @@ def executed(variant: str, chapter: str, place: Path) -> Found:
         python = str(found)
     root = project(place / "projects" / variant.replace(" ", "-"))
     with _cores(2 if variant == THREADS else 1):
-        found = _claims(python, variant, chapter, root)
-    if variant == OTHER and not OTHER_VERSIONS.items() <= _releases(found).items():
-        found["problems"].append(f"it was made with {found.get('versions')}")
-    return found
+        outcome = _claims(python, variant, chapter, root)
+    if variant == OTHER and not OTHER_VERSIONS.items() <= _releases(outcome).items():
+        outcome["problems"].append(f"it was made with {outcome.get('versions')}")
+    return outcome
 
 
 def _releases(found: Found) -> dict[str, str]:
@@ -98,7 +98,7 @@ def _cores(count: int) -> Iterator[None]:
         _free.release(count)
 
 
-_queue, _free = Lock(), Semaphore(2)
+_queue, _free, _making = Lock(), Semaphore(2), Lock()
 
 
 def _claims(python: str, variant: str, chapter: str, root: Path) -> Found:
@@ -148,16 +148,26 @@ def plain_instructions() -> dict[str, str]:
     }
 
 
-@functools.cache
 def project(folder: Path) -> Path:
-    """A fresh copy of the project."""
+    """A fresh copy of the project, made once in a campaign's process."""
+    with _making:
+        return _project(folder)
+
+
+@functools.cache
+def _project(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     return Path(shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT)))
 
 
-@functools.cache
 def other_interpreter(folder: Path) -> tuple[Path | None, str]:
     """An environment with the other versions, in which all else is this interpreter's own; or why there is none."""
+    with _making:
+        return _other_interpreter(folder)
+
+
+@functools.cache
+def _other_interpreter(folder: Path) -> tuple[Path | None, str]:
     python = folder / "bin" / "python"
     if not (folder / "complete").is_file():
         shutil.rmtree(folder, ignore_errors=True)

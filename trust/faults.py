@@ -126,7 +126,7 @@ FAULTS: Mapping[str, Fault] = {
     "a disk without room": Fault(STALE, refused=WRITING, mount="full"),
     "a read-only project": Fault(STALE, refused=WRITING, mount="ro"),
     "an output without room": Fault(refused=set(COMMANDS), output="/dev/full"),
-    "a torn table of contents": Fault(torn("_toc.yml"), refused=BOOK),
+    "a torn table of contents": Fault(torn("_toc.yml"), refused=BOOK - {"page"}),
     "no project": Fault(refused=set(COMMANDS), outside=True),
     "a torn notebook": Fault(
         torn(NOTEBOOK), refused=EXECUTING | {"parameters", "claims", "claims --json", "page", "pdf"}
@@ -158,12 +158,12 @@ def pieces(scope: Scope) -> Iterator[Piece]:
     """A piece a command and fault."""
     chosen = SAMPLE if scope.sample else [(fault, command) for fault in FAULTS for command in COMMANDS]
     for fault, command in chosen:
-        yield Piece(f"{fault}: {command}", lambda fault=fault, command=command: tried(FAULTS[fault], command))  # type: ignore[misc]
+        yield Piece(f"{fault}: {command}", lambda fault=fault, command=command: tried(FAULTS[fault], command))
 
 
 def summary(outcomes: Mapping[str, Found]) -> Found:
     """How many commands were tried on how many faults, and what they did."""
-    kinds = Counter(found["kind"] for found in outcomes.values())
+    kinds = Counter(found.get("kind", "neither") for found in outcomes.values())
     faults, commands = ({name.split(": ")[i] for name in outcomes} for i in (0, 1))
     return {"faults": len(faults), "commands": len(commands), "tried": len(outcomes), **kinds}
 
@@ -197,7 +197,7 @@ def _run(root: Path, fault: Fault, command: str) -> subprocess.CompletedProcess[
 def _said(fault: Fault, command: str, done: subprocess.CompletedProcess[str]) -> Iterator[str]:
     """What is wrong with the status and the words of a command."""
     said = f"{done.stdout or ''}\n{done.stderr}".strip()
-    if re.search(r"Traceback|^\w*Error:", said, re.M):
+    if re.search("Traceback|Exception ignored", said):
         yield f"a traceback: {said[-400:]}"
     if str(TAMPERED) in said or f"{TAMPERED:g}" in said:
         yield "a value is shown that nobody measured"

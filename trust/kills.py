@@ -55,14 +55,18 @@ def pieces(scope: Scope) -> Iterator[Piece]:
         for i in range(count):
             yield Piece(
                 f"{target} {name} {i}",
-                lambda target=target, name=name, i=i: killed(target, name, random.Random(f"{target} {name} {i}")),  # type: ignore[misc]
+                lambda target=target, name=name, i=i: killed(target, name, random.Random(f"{target} {name} {i}")),
             )
 
 
 def summary(outcomes: Mapping[str, Found]) -> Found:
     """How many kills met what, and how many ended something that was at work."""
     kinds = Counter(" ".join(name.split()[:2]) for name in outcomes)
-    return {"kills": len(outcomes), "in mid-run": sum(found["in mid-run"] for found in outcomes.values()), **kinds}
+    return {
+        "kills": len(outcomes),
+        "in mid-run": sum(found.get("in mid-run", False) for found in outcomes.values()),
+        **kinds,
+    }
 
 
 def killed(target: str, name: str, draw: random.Random) -> Found:

@@ -63,7 +63,7 @@ def run(
         errors="replace",
         timeout=PATIENCE,
         check=False,
-        **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),  # type: ignore[call-overload]
+        **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
     )
 
 

@@ -168,7 +168,7 @@ OPTIONS: Mapping[str, SearchStrategy[tuple[list[str], dict[str, str | None]]]] =
 def pieces(scope: Scope) -> Iterator[Piece]:
     """A piece an option."""
     for name in [*OPTIONS][:: 9 if scope.sample else 1]:
-        yield Piece(name, lambda name=name: called(name, 20 if scope.sample else EXAMPLES))  # type: ignore[misc]
+        yield Piece(name, lambda name=name: called(name, 20 if scope.sample else EXAMPLES))
 
 
 def summary(outcomes: Mapping[str, Found]) -> Found:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,7 +76,10 @@ def done(pieces: Iterable[Piece], file: Path, tested: Sequence[str], workers: in
         if piece.name in known:
             return known[piece.name]
         began = time.perf_counter()
-        outcome = piece.run()
+        try:
+            outcome = piece.run()
+        except subprocess.TimeoutExpired as late:
+            outcome = {"problems": [f"never came to its end: {late}"]}
         outcome["seconds"] = round(time.perf_counter() - began, 2)
         with writing:
             _add(file, {"name": piece.name, "digest": digest, "found": outcome})
@@ -103,7 +107,8 @@ def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
 def _add(file: Path, line: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
-        lines.write(f"{json.dumps(line)}\n")
+        # First the end of a line that a killed writer may have left.
+        lines.write(f"\n{json.dumps(line)}\n")
         lines.flush()
         os.fsync(lines.fileno())
 

@@ -51,7 +51,7 @@ def _row(name: str) -> list[str] | None:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return [name, distribution.version, licence_of(distribution.metadata)]  # type: ignore[arg-type]
+    return [name, distribution.version, licence_of(distribution.metadata)]
 
 
 def licence_of(metadata: Message) -> str:

@@ -252,7 +252,7 @@ def test_threads_and_instructions_are_varied_on_purpose_alone_and_such_a_copy_is
     (outcome,) = run_chapters([one(root)], engine=execution.LocalKernels(environment=varied))
     assert printed(outcome) == "2 default\n"
     assert state_of(one(root)) == "stale"
-    reason = "it was made with OMP_NUM_THREADS=2, ATEN_CPU_CAPABILITY=default"
+    reason = "it was made with ATEN_CPU_CAPABILITY=default, OMP_NUM_THREADS=2"
     assert why_stale(one(root), outcome.copy) == reason
     (outcome,) = run_chapters([one(root)])
     assert (outcome.executed, printed(outcome), state_of(one(root))) == (True, "1 None\n", "fresh")
