@@ -2,18 +2,22 @@ r"""Claims: what a chapter declares in its prose, what its code measures, and th
 
 A :class:`Declaration` holds what can be said before anything runs: the sentence, its source, the bound, and the control
 that must miss the bound. The code adds two numbers. A :class:`Claim` joins them; its verdict is computed when it is
-asked for, so that a page, the ledger and a test can only tell the same, and a change of prose executes nothing. This
-module imports the standard library alone: a notebook that measures claims opens wherever Python does.
+asked for, so that a page, the ledger and a test can only tell the same, and a change of prose executes nothing. Apart
+from the verdict, a claim bears a seal where certificates were checked, or where it rests on a computation that is
+trusted. This module needs the standard library alone: a notebook that measures claims opens wherever Python does.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+
+from companion.certificates import Certificates, archive_address
 
 Number = int | float
 MAX_DIGITS = 4300  # Python writes no longer integers
@@ -48,6 +52,8 @@ class Declaration:
         source: paper and theorem, or "this book" and the label of its proof (MyST).
         verdict: what is expected: "reproduced", "conditional" or "not reproduced".
         conditions: under which the claim holds (MyST); a conditional claim has some, a reproduced one none.
+        true_object: of which exact object near the floats it holds (MyST): for claims that carry certificates.
+        trusted: what the claim rests on without a certificate (MyST), if it rests on a proof by this book's programs.
 
     Raises:
         ValueError: naming the claim and the field that is wrong, or why the claim could not fail.
@@ -68,6 +74,8 @@ class Declaration:
     source: str
     verdict: str = "reproduced"
     conditions: str | None = None
+    true_object: str | None = None
+    trusted: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not re.fullmatch(r"[A-Z]\d+-[a-z0-9-]+", self.id) or self.row not in ROWS:
@@ -75,7 +83,7 @@ class Declaration:
                 f"claim {self.id!r}: the id must be a row ({ROWS[0]} … {ROWS[-1]}), a dash and a word in lower case, "
                 "as D1-output"
             )
-        for name in ("title", "statement", "control", "source", "conditions"):
+        for name in ("title", "statement", "control", "source", "conditions", "true_object", "trusted"):
             self._require_text(name, getattr(self, name))
         self._require_meaning()
 
@@ -90,10 +98,10 @@ class Declaration:
         return f"{RELATIONS[self.relation]} {format_number(self.bound)}"
 
     def _require_text(self, name: str, text: object) -> None:
-        if text is None and name == "conditions":
+        if text is None and name in ("conditions", "true_object", "trusted"):
             return
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"claim {self.id}: {name} must be a text, not {text!r}")
+            raise ValueError(f"claim {self.id}: {name.replace('_', '-')} must be a text, not {text!r}")
 
     def _require_meaning(self) -> None:
         """Refuse combinations that could not fail or that no number could meet."""
@@ -150,11 +158,13 @@ class Measurement:
         id: of the claim.
         value: what was measured.
         control: the same quantity on the object of the control.
+        certificates: those that the checker accepted when it was measured, if there are any.
     """
 
     id: str
     value: Number | None
     control: Number | None
+    certificates: Certificates | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, claim: str, value: Any, control: Any) -> Measurement:
@@ -168,7 +178,8 @@ class Measurement:
             Measurement(id='D1-output', value=3e-16, control=None)
         """
         numbers = as_number(f"claim {claim}: value", value), as_number(f"claim {claim}: control", control)
-        return cls(claim, *(number if is_finite(number) else None for number in numbers))
+        measured, controlled = (number if is_finite(number) else None for number in numbers)
+        return cls(claim, measured, controlled)
 
 
 @dataclass(frozen=True)
@@ -224,8 +235,38 @@ class Claim:
         """The control's value and what it did, as the book prints them."""
         return f"{format_number(self.measurement.control)} ({'flips' if self.flipped else 'does not flip'})"
 
+    @property
+    def certified(self) -> int:
+        """How many certificates it carries."""
+        return self.measurement.certificates.count if self.measurement.certificates else 0
+
+    @property
+    def seals(self) -> dict[str, str]:
+        """What stands behind it besides the measurement: a kind of seal ("checked", "computed") → its words."""
+        files = "certificate" if self.certified == 1 else "certificates"
+        words = {"checked": f"checked: {self.certified} {files}"} if self.certified else {}
+        return words | ({"computed": "computed"} if self.declared.trusted else {})
+
+    @property
+    def seal(self) -> str:
+        """The seals as the ledger prints them: ``checked 54``, ``computed``, both, or nothing."""
+        return ", ".join(f"checked {self.certified}" if kind == "checked" else kind for kind in self.seals)
+
+    @property
+    def unsealed(self) -> str | None:
+        """Why the seal cannot be set, in words: prose and code do not agree on whether there are certificates."""
+        if self.certified and not self.declared.true_object:
+            return "carries certificates; its :true-object: must say of which object near the floats it holds"
+        if self.declared.true_object and not self.certified:
+            return "has a :true-object:, but no certificates were given to measured(…)"
+        return None
+
     def as_json(self) -> dict[str, Any]:
-        """All of it, fit for strict JSON: ``control`` holds description, factor, measured and flipped."""
+        """All of it, fit for strict JSON: ``control`` holds description, factor, measured and flipped.
+
+        ``seal`` is ``None``, or holds kinds ("checked", "computed"), true_object, trusted, and of the certificates
+        their number, the SHA-256 of the archive and its address from the first page.
+        """
         said = self.declared
         return {
             "id": said.id,
@@ -246,6 +287,20 @@ class Claim:
                 "measured": self.measurement.control,
                 "flipped": self.flipped,
             },
+            "seal": self._seal_as_json(),
+        }
+
+    def _seal_as_json(self) -> dict[str, Any] | None:
+        carried, said = self.measurement.certificates, self.declared
+        if not self.seals:
+            return None
+        return {
+            "kinds": list(self.seals),
+            "true_object": said.true_object,
+            "trusted": said.trusted,
+            "certificates": self.certified,
+            "sha256": hashlib.sha256(carried.archive(self.id)).hexdigest() if carried else None,
+            "address": archive_address(self.id) if carried else None,
         }
 
 
@@ -261,7 +316,7 @@ def join(
 
     Returns:
         The claims that are declared and measured, and a problem for each that is only one of the two, is measured more
-        than once, or has another verdict than expected.
+        than once, has another verdict than expected, or cannot bear its seal.
     """
     ids = [measurement.id for measurement in measurements]
     problems = [f"claim {name} is declared but not measured" for name in declared if name not in ids]
@@ -275,6 +330,7 @@ def join(
         for claim in claims
         if claim.verdict != claim.declared.verdict
     ]
+    problems += [f"claim {claim.id} {claim.unsealed}" for claim in claims if claim.unsealed]
     return claims, problems
 
 

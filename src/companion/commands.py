@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import io
 import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -19,6 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from companion.certificates import verify
 from companion.chapters import Chapter, ProjectError, choose_chapters, find_page, find_root
 from companion.claims import Claim
 from companion.cluster import ClusterError, connect
@@ -221,14 +220,10 @@ def new_command(root: Path, options: argparse.Namespace) -> int:
 
 def verify_command(root: Path, options: argparse.Namespace) -> int:
     """``verify``: check certificates by a program of its own, which sees nothing of the project."""
-    # The file is found and not imported: finding a module of a package would import the package.
-    spec = importlib.util.find_spec("embedding_principle")
-    if spec is None or spec.origin is None:
-        raise ProjectError("the checker is part of embedding_principle, which is not installed; run `pip install .`")
-    checker = Path(spec.origin).parent / "certificates" / "check.py"
-    done = subprocess.run([sys.executable, "-S", "-I", str(checker), *options.files], stdout=subprocess.PIPE, text=True)
-    print(done.stdout, end="")
-    return done.returncode
+    try:
+        return int(not verify(options.files))
+    except ValueError as error:
+        raise ProjectError(str(error)) from error
 
 
 def _run(
@@ -336,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     claims = commands.add_parser("claims", help="the ledger of claims")
     claims.add_argument("--json", action="store_true", help="as strict JSON")
-    check, compare, verify = _add_reports(commands)
+    check, compare, again = _add_reports(commands)
     build = commands.add_parser("build", help="run, then render the book")
     pdf = commands.add_parser("pdf", help="the executed book as a PDF, through LaTeX")
     page = commands.add_parser("page", help="render one page as a draft, without executing anything")
@@ -356,7 +351,7 @@ def _parser() -> argparse.ArgumentParser:
         (pdf, pdf_command),
         (page, page_command),
         (new, new_command),
-        (verify, verify_command),
+        (again, verify_command),
     ]:
         command.set_defaults(command=function)
     for command in (run, sweep, check, build):
@@ -396,9 +391,11 @@ def _add_reports(commands: Any) -> tuple[argparse.ArgumentParser, argparse.Argum
     compare = commands.add_parser("compare", help="what differs between two ledgers: 0 no verdict, 1 some, 2 a refusal")
     for name in ("before", "after"):
         compare.add_argument(name, type=_not_empty, metavar=name.upper(), help="a file that `claims --json` wrote")
-    verify = commands.add_parser("verify", help="check certificates again: 0 all proved, 1 not all")
-    verify.add_argument("files", nargs="+", type=_not_empty, metavar="FILE", help="a certificate")
-    return check, compare, verify
+    again = commands.add_parser("verify", help="check certificates again: 0 all proved, 1 not all")
+    again.add_argument(
+        "files", nargs="+", type=_not_empty, metavar="FILE", help="a certificate, or a zip archive of certificates"
+    )
+    return check, compare, again
 
 
 class _Version(argparse.Action):

@@ -13,7 +13,8 @@ r"""Reading the claims that a chapter declares: ``{claim}`` directives in the Ma
     ```
 
 Options: ``title``, ``bound`` (relation and number), ``control``, ``factor``, ``source``, and where they apply
-``verdict`` (by default "reproduced") and ``conditions``. A long option goes on in indented lines.
+``verdict`` (by default "reproduced"), ``conditions``, ``true-object`` (with certificates: of which exact object the
+claim holds) and ``trusted`` (what rests on a program alone). A long option goes on in indented lines.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 from companion.claims import Declaration, Number
 from companion.plain_yaml import read_number
 
-OPTIONS = ("title", "bound", "control", "factor", "source", "verdict", "conditions")
+OPTIONS = ("title", "bound", "control", "factor", "source", "verdict", "conditions", "true-object", "trusted")
 _REQUIRED = OPTIONS[:5]
-_TEXTS = ("title", "control", "source", "conditions", "statement")
+_TEXTS = ("title", "control", "source", "conditions", "true-object", "trusted", "statement")
 ROLES = frozenset({"cite:p", "cite:t", "code", "doc", "eq", "glue:text", "math", "numref", "prf:ref", "ref", "term"})
 SCHEMES = ("https:", "http:", "mailto:")
 _MARKDOWN = MarkdownIt().use(dollarmath_plugin)
@@ -166,6 +167,8 @@ def _declaration(name: str, body: str) -> Declaration:
         source=options["source"],
         verdict=options.get("verdict", "reproduced"),
         conditions=options.get("conditions"),
+        true_object=options.get("true-object"),
+        trusted=options.get("trusted"),
     )
 
 

@@ -18,11 +18,12 @@ from nbformat import NotebookNode
 from companion.chapters import Chapter, find_chapters
 from companion.claims import format_number
 from companion.execution import claims_of, executed_path, read_copy
-from companion.measuring import GLUE_PREFIX, MEASURED_MIME
+from companion.measuring import CERTIFICATES_MIME, GLUE_PREFIX, MEASURED_MIME
 from companion.readable import Directive, Meaning, directives_in, quoted, readable
 from companion.repository import bootstrap
 
 MISSING = "(not computed)"
+LEFT = (MEASURED_MIME, CERTIFICATES_MIME)  # what is left for the pages, and shown by them
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ class Downloads:
             "Control": said.control + (f": {claim.control}" if claim else ""),
             "Source": said.source,
             "Conditions": said.conditions,
+            "Seal": ". ".join(filter(None, [", ".join(claim.seals.values()) if claim else "", said.true_object])),
+            "Trusted": said.trusted,
         }
         heading = f"Claim {name}: {said.title}. {claim.verdict.capitalize() if claim else 'Not measured'}."
         lines = [said.statement, "", *(f"- {fact}: {text}" for fact, text in facts.items() if text)]
@@ -241,7 +244,7 @@ def _shown(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
     for output in copy.deepcopy(outputs):
         data: Any = output.get("data")
         if data is not None:
-            for kind in [kind for kind in data if kind == MEASURED_MIME or kind.startswith(GLUE_PREFIX)]:
+            for kind in [kind for kind in data if kind in LEFT or kind.startswith(GLUE_PREFIX)]:
                 del data[kind]
             if not data:
                 continue

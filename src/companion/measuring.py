@@ -7,35 +7,44 @@ needs IPython alone: a chapter opens wherever a notebook does.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from IPython.display import display
 
+from companion.certificates import Certificates, accepted
 from companion.claims import Claim, Measurement, as_number, format_number
 
 MEASURED_MIME = "application/vnd.companion.measured+json"
+CERTIFICATES_MIME = "application/vnd.companion.certificates+json"  # beside a measurement, in the same output
 GLUE_PREFIX = "application/papermill.record/"
 
 
-def measured(claim: str, value: Any, *, control: Any) -> None:
+def measured(claim: str, value: Any, *, control: Any, certificates: Sequence[str] = ()) -> None:
     """Leave the measured value of a declared claim, and its control's, in the notebook.
 
     A failed verdict is shown, not raised: a reader who changes a parameter must see what fails. Both numbers are glued,
-    under the claim's id and ``<id>-control``.
+    under the claim's id and ``<id>-control``. A certificate that the checker refuses is an error, though: no page may
+    offer it.
 
     Args:
         claim: the id under which the prose declares it.
         value: a number (scalars of numpy and torch are cast).
         control: the same quantity on the object of the control.
+        certificates: texts that prove the statement point by point; the checker must accept all.
 
     Raises:
-        ValueError: when one of them is not one number.
+        ValueError: when value or control is not one number, or the checker refuses a certificate or is missing.
     """
     measurement = Measurement.of(claim, value, control)
-    record = {"id": claim, "value": measurement.value, "control": measurement.control}
-    display({"text/plain": _judged(measurement), MEASURED_MIME: record}, raw=True)
+    bundle: dict[str, Any] = {MEASURED_MIME: {"id": claim, "value": measurement.value, "control": measurement.control}}
+    if certificates:
+        carried = accepted(claim, certificates)
+        measurement = replace(measurement, certificates=carried)
+        bundle[CERTIFICATES_MIME] = {"count": carried.count, "packed": carried.packed}
+    display({"text/plain": _judged(measurement), **bundle}, raw=True)
     glue(claim, value)
     glue(f"{claim}-control", control)
 
@@ -84,16 +93,29 @@ def measurements_of(notebook: Mapping[str, Any]) -> list[Measurement]:
     """
     outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
     bundles = (output.get("data", {}) for output in outputs)
-    return [_measurement(bundle[MEASURED_MIME]) for bundle in bundles if MEASURED_MIME in bundle]
+    return [
+        _measurement(bundle[MEASURED_MIME], bundle.get(CERTIFICATES_MIME))
+        for bundle in bundles
+        if MEASURED_MIME in bundle
+    ]
 
 
-def _measurement(record: Any) -> Measurement:
+def _measurement(record: Any, carried: Any) -> Measurement:
     numbers = int | float | None
     match record:
         case {"id": str(), "value": value, "control": control} if len(record) == 3:
             if all(isinstance(one, numbers) and not isinstance(one, bool) for one in (value, control)):
-                return Measurement(**record)
+                return Measurement(**record, certificates=_certificates(record["id"], carried))
     raise ValueError(f"a measurement is not as companion.measuring leaves it: {record!r}")
+
+
+def _certificates(claim: str, carried: Any) -> Certificates | None:
+    match carried:
+        case None:
+            return None
+        case {"count": int(), "packed": str()} if len(carried) == 2:
+            return Certificates(**carried)
+    raise ValueError(f"claim {claim}: its certificates are not as companion.measuring leaves them")
 
 
 def _judged(measurement: Measurement) -> str:
@@ -113,7 +135,8 @@ def _judged(measurement: Measurement) -> str:
         values = f"{format_number(measurement.value)}, control {format_number(measurement.control)}"
         return f"{measurement.id}: measured {values}; bound and verdict stand on the chapter's page of the book"
     claim = Claim("", declared, measurement)
-    return (
-        f"{declared.title} ({claim.id}): {claim.verdict}\n"
-        f"measured {format_number(claim.measured)}, bound {claim.bound}, control {claim.control}"
-    )
+    lines = [
+        f"{declared.title} ({claim.id}): {claim.verdict}",
+        f"measured {format_number(claim.measured)}, bound {claim.bound}, control {claim.control}",
+    ]
+    return "\n".join([*lines, f"seal: {claim.seal}"] if claim.seal else lines)

@@ -56,8 +56,11 @@ def _case(claim: Claim) -> ElementTree.Element:
     said = f"{format_number(claim.measured)} ({claim.bound}); control {claim.control}"
     if claim.verdict == "failed":
         return _fault(claim.chapter, claim.id, "failure", f"declared {claim.declared.verdict}; measured {said}")
+    if claim.unsealed:
+        return _fault(claim.chapter, claim.id, "failure", f"it {claim.unsealed}")
     case = ElementTree.Element("testcase", classname=claim.chapter, name=claim.id)
-    ElementTree.SubElement(case, "system-out").text = f"{claim.verdict}: {said}".translate(FORBIDDEN)
+    seal = f"; seal: {claim.seal}" if claim.seal else ""
+    ElementTree.SubElement(case, "system-out").text = f"{claim.verdict}: {said}{seal}".translate(FORBIDDEN)
     return case
 
 

@@ -32,6 +32,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from companion.campaign import trust_markdown
+from companion.certificates import FOLDER, archive_address, find_checker
 from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
 from companion.downloads import Downloads
@@ -42,8 +43,18 @@ from companion.measuring import MEASURED_MIME
 from companion.plain_yaml import write_yaml
 from companion.printable import make_printable
 from companion.repository import colab_url
-from companion.tables import badge, benchmark_markdown, claims_markdown, code_span, list_table, plain, status_markdown
+from companion.tables import (
+    badge,
+    benchmark_markdown,
+    claims_markdown,
+    code_span,
+    list_table,
+    plain,
+    seal_span,
+    status_markdown,
+)
 
+EXPLAINED = "book/certificates/proof"  # the page that says what the checker does
 REMEDY = "`make book` executes what is stale and renders again"
 STYLES = ("uplot/uPlot.min.css", "interactive/interactive.css")
 SCRIPTS = (
@@ -220,7 +231,7 @@ def _colab_button(app: Sphinx, pagename: str) -> dict[str, str]:
 
 
 def write_downloads(app: Sphinx, exception: Exception | None) -> None:
-    """Put the notebooks that the pages offer in place of the copied sources (handler of ``build-finished``)."""
+    """Put what the pages offer beside them: notebooks, and certificates (handler of ``build-finished``)."""
     if exception is not None or app.builder.format != "html":
         return
     counted = [labels for kinds in app.env.toc_fignumbers.values() for labels in kinds.values()]
@@ -236,6 +247,18 @@ def write_downloads(app: Sphinx, exception: Exception | None) -> None:
                 target = Path(app.outdir, unquote(place))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 nbformat.write(notebook(chapter), target)
+            _write_certificates(app, chapter)
+
+
+def _write_certificates(app: Sphinx, chapter: Chapter) -> None:
+    """Put the certificates of a chapter's claims beside the pages, and the checker beside them."""
+    for claim in claims_of(chapter, _shown_copy(chapter, app.config))[0]:
+        if carried := claim.measurement.certificates:
+            target = Path(app.outdir, archive_address(claim.id))
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(carried.archive(claim.id))
+            checker = find_checker()
+            target.with_name(checker.name).write_bytes(checker.read_bytes())
 
 
 def fresh_project(env: BuildEnvironment) -> Path:
@@ -287,13 +310,41 @@ class ClaimBox(SphinxDirective):
         spans = " ".join(f'<span class="claim-{part}">{html.escape(text)}</span>' for part, text in header)
         link = f'<a class="headerlink" href="#claim-{declared.id}" aria-label="Link to claim {declared.id}">#</a>'
         yield _html(f'<p class="claim-header">{spans}{link}</p>')
+        printed = self.env.app.builder.format != "html"  # paper gets words in the place of the frame
+        if printed:
+            yield nodes.paragraph("", "", nodes.strong("", declared.title), nodes.Text(f" ({declared.id}): {verdict}"))
         yield from self._parsed(declared.statement, "claim-statement")
+        yield from self._seals(declared, claim)
         yield _html('<dl class="claim-facts">')
         for name, text in _facts(declared, claim):
             yield _html(f'<div class="claim-fact"><dt>{name}</dt><dd>')
-            yield from self._parsed(text)
+            yield from self._parsed(f"**{name}:** {text}" if printed else text)
             yield _html("</dd></div>")
         yield _html("</dl></div>")
+
+    def _seals(self, declared: Declaration, claim: Claim | None) -> Iterator[nodes.Node]:
+        """A paragraph for each seal: of which object it holds and where the files are, or what is trusted."""
+        texts = {"checked": declared.true_object, "computed": f"Trusted: {declared.trusted}"}
+        for kind, words in (claim.seals if claim else {}).items():
+            for paragraph in self._parsed(f"{seal_span(kind, words)} {texts[kind] or ''}", "claim-seal"):
+                paragraph += self._files(claim) if claim and kind == "checked" else []
+                yield paragraph
+
+    def _files(self, claim: Claim) -> list[nodes.Node]:
+        """The end of a paragraph: where the certificates are, and the page that explains how they are checked."""
+        address, carried = archive_address(claim.id), claim.measurement.certificates
+        if carried is None or self.env.app.builder.format != "html":
+            return [nodes.Text(f" Files: {address}, beside the pages of the book.")]
+        place = f"{'../' * self.env.docname.count('/')}{FOLDER}"
+        archive, checker = (
+            nodes.reference("", name, refuri=f"{place}/{name}") for name in (Path(address).name, find_checker().name)
+        )
+        size = nodes.Text(f" ({_size(len(carried.archive(claim.id)))}); checker: ")
+        files = [nodes.Text(" Files: "), archive, size, checker]
+        if EXPLAINED in self.env.found_docs and self.env.docname != EXPLAINED:
+            (how,) = self._parsed(f"{{doc}}`how they are checked </{EXPLAINED}>`")
+            files += [nodes.Text("; "), *how.children]
+        return [*files, nodes.Text(".")]
 
     def _parsed(self, text: str, *classes: str) -> list[nodes.Node]:
         """The text as one paragraph; HTML that a substitution makes is refused here, all other by the declaration."""
@@ -313,6 +364,10 @@ def _facts(declared: Declaration, claim: Claim | None) -> list[tuple[str, str]]:
         ("Control", declared.control + (f": {claim.control}" if claim else "")),
     ]
     return facts + ([("Conditions", declared.conditions)] if declared.conditions else [])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
 
 
 def _html(text: str) -> nodes.Node:
@@ -336,7 +391,7 @@ def _share_width(parts: list[nodes.Node]) -> None:
     """Give the statements of the ledger half of a printed page."""
     for table in (table for part in parts for table in part.findall(nodes.table)):
         table["classes"].append("colwidths-given")
-        for column, width in zip(table.findall(nodes.colspec), (22, 42, 12, 12, 12)):
+        for column, width in zip(table.findall(nodes.colspec), (20, 36, 12, 12, 11, 9)):
             column["colwidth"] = width
 
 

@@ -19,11 +19,18 @@ _PLAIN = str.maketrans({"≤": "<=", "≥": ">=", MISSING: "-"})
 
 
 def claims_table(claims: Iterable[Claim], *, encoding: str = "utf-8") -> str:
-    """The claims as a table of text: claim, measured, bound, verdict."""
+    """The claims as a table of text: claim, measured, bound, verdict, seal."""
     rows = [
-        (f"{claim.id} ({claim.chapter})", format_number(claim.measured), claim.bound, claim.verdict) for claim in claims
+        (
+            f"{claim.id} ({claim.chapter})",
+            format_number(claim.measured),
+            claim.bound,
+            claim.verdict,
+            claim.seal or MISSING,
+        )
+        for claim in claims
     ]
-    return text_table(("claim", "measured", "bound", "verdict"), rows, encoding=encoding)
+    return text_table(("claim", "measured", "bound", "verdict", "seal"), rows, encoding=encoding)
 
 
 def comparison_table(
@@ -119,10 +126,11 @@ def claims_markdown(claims: Iterable[Claim]) -> str:
             f"{{doc}}`{_short(claim.chapter)} </book/{claim.chapter}>`",
             f"{format_number(claim.measured)} ({claim.bound})",
             badge(claim.verdict),
+            " ".join(seal_span(kind, text) for kind, text in zip(claim.seals, claim.seal.split(", "))) or MISSING,
         )
         for claim in claims
     ]
-    header = ("Claim", "Statement", "Chapter", "Measured (bound)", "Verdict")
+    header = ("Claim", "Statement", "Chapter", "Measured (bound)", "Verdict", "Seal")
     return f"{summary}\n\n{list_table(header, rows, 'claims-table')}" if claims else "*none*"
 
 
@@ -164,6 +172,15 @@ def badge(verdict: str) -> str:
     '[not reproduced]{.verdict .verdict-not-reproduced}'
     """
     return f"[{verdict}]{{.verdict .verdict-{verdict.replace(' ', '-')}}}"
+
+
+def seal_span(kind: str, text: str) -> str:
+    """A seal as a styled span.
+
+    >>> seal_span("checked", "checked 54")
+    '[checked 54]{.seal .seal-checked}'
+    """
+    return f"[{text}]{{.seal .seal-{kind}}}"
 
 
 def list_table(header: Iterable[str], rows: Iterable[Iterable[str]], css_class: str) -> str:

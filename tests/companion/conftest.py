@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 import companion
+from companion.certificates import find_checker
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 BOX = {
@@ -34,6 +36,22 @@ def claim_box(name: str, **changes: str | None) -> str:
     statement = options.pop("statement")
     head = "\n".join(f":{key}: {text}" for key, text in options.items())
     return f"```{{claim}} {name}\n{head}\n\n{statement}\n```"
+
+
+def certificate(weight: float = 1.0, **changes: Any) -> str:
+    """A true statement in the form of the checker: a line through (0, 0) and (1, weight) has risk 0 there."""
+    content = {
+        "loss": "squared error",
+        "activations": [],
+        "inputs": [[(0.0).hex()], [(1.0).hex()]],
+        "targets": [[(0.0).hex()], [weight.hex()]],
+        "layers": [[[weight.hex(), (0.0).hex()]]],
+        "radius": (2.0**-20).hex(),
+        "inertia": [0, 0, 2],
+        "risk": [(-1.0).hex(), (1.0).hex()],
+    }
+    sealed: str = runpy.run_path(str(find_checker()))["sealed"]({**content, **changes})
+    return sealed
 
 
 def write_notebook(
@@ -77,4 +95,6 @@ def make_project(root: Path, chapters: dict[str, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """The makers of tiny projects; fixtures, because test files import nothing from one another."""
-    return SimpleNamespace(project=make_project, notebook=write_notebook, claim=claim_code, box=claim_box)
+    return SimpleNamespace(
+        project=make_project, notebook=write_notebook, claim=claim_code, box=claim_box, certificate=certificate
+    )

@@ -261,4 +261,5 @@ def test_the_record_of_a_claim_is_strict_json_with_every_fact() -> None:
         "expected": "conditional",
         "verdict": "failed",
         "control": {"description": "weight moved", "factor": 1000.0, "measured": 1e-3, "flipped": True},
+        "seal": None,
     }

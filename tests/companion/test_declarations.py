@@ -62,6 +62,8 @@ def test_a_claim_that_is_only_shown_or_spoken_of_is_not_declared(tiny: SimpleNam
         ({"verdict": "conditional"}, "a conditional claim states its conditions, a reproduced one has none"),
         ({"statement": ""}, "statement must be a text"),
         ({"title": ""}, "title must be a text"),
+        ({"true-object": ""}, "true-object must be a text"),
+        ({"trusted": ""}, "trusted must be a text"),
     ],
 )  # fmt: skip
 def test_a_declaration_that_cannot_be_used_is_refused_by_claim_and_option(
@@ -71,7 +73,7 @@ def test_a_declaration_that_cannot_be_used_is_refused_by_claim_and_option(
         declarations_in([tiny.box("D1-one", **changes)])
 
 
-@pytest.mark.parametrize("option", ["title", "statement", "source", "control", "conditions"])
+@pytest.mark.parametrize("option", ["title", "statement", "source", "control", "conditions", "true-object", "trusted"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -93,7 +95,7 @@ def test_html_is_refused_wherever_it_stands(tiny: SimpleNamespace, option: str, 
         declarations_in([tiny.box("D1-one", **changes)])
 
 
-@pytest.mark.parametrize("option", ["title", "statement", "source", "control", "conditions"])
+@pytest.mark.parametrize("option", ["title", "statement", "source", "control", "conditions", "true-object", "trusted"])
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

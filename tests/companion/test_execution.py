@@ -675,7 +675,7 @@ def test_the_ledger_is_strict_json_and_warns_of_what_is_not_up_to_date(
     assert main(["claims", "--json"]) == 0
     said = capsys.readouterr()
     entries = json.loads(said.out, parse_constant=pytest.fail)
-    keys = "id row title chapter statement source conditions measured relation bound expected verdict control"
+    keys = "id row title chapter statement source conditions measured relation bound expected verdict control seal"
     assert all(list(entry) == keys.split() for entry in entries)
     assert [(entry["chapter"], entry["verdict"]) for entry in entries] == [
         ("good/one", "reproduced"),

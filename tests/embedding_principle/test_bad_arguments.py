@@ -31,7 +31,14 @@ from embedding_principle import (
     saturation,
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
+from embedding_principle.certificates import sheets
+from embedding_principle.certificates.atlas import atlas
 from embedding_principle.certificates.certify import certify
+from embedding_principle.certificates.charts import charts
+from embedding_principle.certificates.enclosures import affine_pieces, enclosure
+from embedding_principle.certificates.intervals import Ball
+from embedding_principle.certificates.irreducible import irreducible
+from embedding_principle.certificates.wider import certified_lifts, certify_lift, certify_split
 from embedding_principle.curvature import deep, extreme, hessian, inertia, kinks, one_hidden_layer, passes
 from embedding_principle.depth import (
     approximate,
@@ -68,6 +75,10 @@ def point(network: Network, *batch: int) -> Parametrised:
 
 def risk(network: Network = SMOOTH) -> Risk:
     return Risk(network, X, Y)
+
+
+def on_a_grid() -> Risk:
+    return Risk(Network.uniform((1, 1, 1), tanh), LINE, X[:, 1:].repeat(2, 1))
 
 
 def straight() -> Parametrised:
@@ -124,6 +135,9 @@ def good_calls() -> dict[str, Call]:
     theta, batch, deep_point = point(SMOOTH).theta, point(SMOOTH, 3).theta, point(DEEP)
     first, second = lifted().layers()[:2]
     line_risk, line_theta = line_fit()
+    narrow_theta = torch.tensor([1.0, 0.3, 1.0, 0.0]).double()
+    narrow = Parametrised(Network.uniform((1, 1, 1), tanh), narrow_theta)
+    narrow_risk = planting.plant(narrow, LINE, generator=generator(), residual=0.1)
     matrix = hessian.hessian(risk(), theta)
     lifted_point, straight_point = lifted(), straight()
     outputs = torch.tensor([[1.0, 2.0], [4.0, 3.0], [0.0, 1.0]], dtype=torch.float64)
@@ -190,7 +204,55 @@ def good_calls() -> dict[str, Call]:
                 "orthogonal_to": torch.ones(1, 20).double(),
             },
         ),
+        ("certificates.atlas.atlas", atlas, {"risk": on_a_grid(), "depth": 12}),
+        ("certificates.charts.charts", charts, {"samples": 5}),
+        (
+            "certificates.sheets.conditions",
+            sheets.conditions,
+            {"features": charts(5)[0].features(Ball([0.5]), Ball([0.5])), "targets": Ball(X[:, :1].numpy())},
+        ),
+        (
+            "certificates.sheets.explore",
+            sheets.explore,
+            {"chart": charts(5)[0], "targets": Ball(X[:, :1].numpy()), "depth": 6},
+        ),
         ("certificates.certify.certify", certify, {"risk": risk(), "theta": theta, "radius": 1e-3}),
+        ("certificates.enclosures.affine_pieces", affine_pieces, {"activation": relu}),
+        ("certificates.enclosures.enclosure", enclosure, {"risk": risk(), "theta": Ball(theta.numpy(), 1e-3)}),
+        ("certificates.irreducible.irreducible", irreducible, {"point": point(SMOOTH), "inputs": X, "tolerance": 1e-5}),
+        (
+            "certificates.wider.certify_lift",
+            certify_lift,
+            {
+                "risk": line_risk,
+                "proof": certify(line_risk, line_theta),
+                "point": lifting.lift(line_risk.at(line_theta), LINE, [one_more], generator=generator()),
+                "position": 0,
+                "spare": False,
+            },
+        ),
+        (
+            "certificates.wider.certified_lifts",
+            certified_lifts,
+            {
+                "risk": line_risk,
+                "theta": line_theta,
+                "insertions": [one_more],
+                "generator": generator(),
+                "spare": False,
+            },
+        ),
+        (
+            "certificates.wider.certify_split",
+            certify_split,
+            {
+                "risk": narrow_risk,
+                "proof": certify(narrow_risk, narrow_theta),
+                "position": 0,
+                "neuron": 0,
+                "share": 0.5,
+            },
+        ),
         (
             "width.splitting.split",
             splitting.split,

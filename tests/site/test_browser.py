@@ -340,7 +340,7 @@ def test_the_ledger_is_sorted_by_the_keyboard(ledger: Page) -> None:
     ledger.get_by_role("button", name="Verdict").focus()
     ledger.keyboard.press("Enter")
     assert ledger.evaluate(ROWS) != before
-    verdicts = [row.split("\t")[-1].strip() for row in ledger.evaluate(ROWS)]
+    verdicts = [row.split("\t")[-2].strip() for row in ledger.evaluate(ROWS)]
     assert verdicts == sorted(verdicts)
     ledger.get_by_role("button", name="Claim", exact=True).focus()
     ledger.keyboard.press("Enter")

@@ -1,5 +1,6 @@
 """The rendered pages as files: complete, up to date, linked, and free of anything from another host."""
 
+import hashlib
 import json
 import re
 import zipfile
@@ -205,6 +206,16 @@ def test_the_table_of_claims_shows_every_claim(site: Path, root: Path) -> None:
 def test_the_ledger_lies_beside_the_first_page(site: Path, root: Path) -> None:
     entries = json.loads((site / "claims.json").read_text(encoding="utf-8"))
     assert entries == [claim.as_json() for claim in ledger(root)]
+
+
+def test_the_certificates_beside_the_pages_are_those_of_the_ledger(site: Path) -> None:
+    entries = json.loads((site / "claims.json").read_text(encoding="utf-8"))
+    seals = [entry["seal"] for entry in entries if entry["seal"] and entry["seal"]["address"]]
+    assert seals
+    for seal in seals:
+        assert hashlib.sha256((site / seal["address"]).read_bytes()).hexdigest() == seal["sha256"], seal["address"]
+        with zipfile.ZipFile(site / seal["address"]) as archive:
+            assert len(archive.namelist()) == seal["certificates"] > 0, seal["address"]
 
 
 def test_every_claim_has_one_box_in_its_chapter(site: Path, root: Path) -> None:

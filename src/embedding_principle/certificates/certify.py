@@ -1,47 +1,69 @@
 """Prove that a critical point lies near given floats, with its inertia and a risk interval.
 
-The proof is Krawczyk's test in integer interval arithmetic, by the functions of `certificates.check`: this module only
-proposes the centre, which Newton's method with gradients of 192 bits improves, and the box. So nothing here can make a
-false proof; a centre or a box that is bad makes the test fail. Krawczyk, Computing 4 (1969) 187–201.
+The proof is Krawczyk's test, Computing 4 (1969) 187–201. It is tried with a gradient of 192 bits and the Hessian in
+floats with bounds of their errors, then with all in 192 bits. What is proved becomes a file, which
+`certificates.check`, a program of its own, proves again.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, arange, cat, from_numpy
 
+from embedding_principle.activations import Activation
 from embedding_principle.arguments import checked, variable
 from embedding_principle.certificates import check
-from embedding_principle.risks import Risk, squared_error
+from embedding_principle.certificates.enclosures import SMOOTH, affine_pieces, enclosure
+from embedding_principle.certificates.intervals import Ball, Floats
+from embedding_principle.risks import Risk, cross_entropy
 
-_ACTIVATIONS = ("tanh", "sigmoid", "softplus")
-_FACTORS = (2.0, 16.0, 1024.0)  # of the box over Newton's last step
+Result = Literal["proved", "refuted", "undecided"]
+Counts = tuple[int, int, int]
+
+TOO_LARGE = "the box is too large, or the Hessian nearly singular in it"
+TOO_SMALL = "the box is too small, or holds no critical point"
+_Network: Any = check.Network  # without annotations
+_SINGULAR = "the Hessian is singular, or no critical point is near"
+_FACTORS = (3.0, 30.0, 1000.0)  # of the box over Newton's last step
+_NEWTON_STEPS = 4
+_CLEAR = 2.0**-6  # of |I − CH|: the checker has one radius for all samples, and less clear boxes are left to its test
+_SETTLED = 2.0**-50  # a step that moves no float by more than a few units is none
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What was found out about the critical points in a box.
+    """What was found out about the critical points in a box, or about a wider network over them.
 
     Attributes:
         result: "proved" (exactly one in the box), "refuted" (none in the box) or "undecided".
         reason: why it is not proved; empty if it is.
         inertia: (n−, n0, n+) of the Hessian at the critical point; None unless proved.
         risk: floats between which its risk lies; None unless proved.
-        radius: the largest half side of the box; the critical point is no farther from `centre` in any coordinate.
+        radius: half the side of the box; the critical point is no farther from `centre` in any coordinate.
         centre: the floats in the middle of the box.
         document: the certificate as text, which `check.py` proves again; empty unless proved.
     """
 
-    result: Literal["proved", "refuted", "undecided"]
+    result: Result
     reason: str
-    inertia: tuple[int, int, int] | None
+    inertia: Counts | None
     risk: tuple[float, float] | None
     radius: float
     centre: tuple[float, ...]
     document: str
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The outcome of one test of one box."""
+
+    result: Result
+    reason: str = ""
+    inertia: Counts = (0, 0, 0)
+    risk: tuple[float, float] = (0.0, 0.0)
 
 
 @checked
@@ -49,15 +71,19 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
     """Prove that exactly one critical point lies in a box about θ.
 
     Without a radius Newton's method improves θ first, and boxes of growing size are tried. A degenerate critical point,
-    such as that of a network with two equal neurons, is never proved: Krawczyk's test needs a regular Hessian.
+    such as that of a network with two equal neurons, is never proved: Krawczyk's test needs a regular Hessian; see
+    `irreducible`. Under cross-entropy the outputs may be shifted together, so the weights and bias of the last one are
+    held fixed, and give m_{L−1} + 1 zero eigenvalues.
 
     Args:
-        risk: of squared error, without batch normalization; the activations are tanh, sigmoid or softplus.
+        risk: without batch normalization; the activations are tanh, sigmoid, softplus or piecewise affine.
         theta: (P,), near a critical point.
         radius: half the side of the box about θ itself, rounded down to 30 significant bits; None proposes one.
 
     Raises:
-        ValueError: for another loss, network or shape, a θ that is not finite, or a radius that is not positive.
+        ValueError: for another network or shape, a θ that is not finite, a radius that is not positive, targets of
+            cross-entropy that do not add up to one exactly, or data with digits below 2^-192, which the checker cannot
+            read.
 
     Example:
         >>> import torch
@@ -68,83 +94,179 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
         >>> proof.result, proof.inertia
         ('proved', (0, 0, 2))
     """
-    network = risk.network
-    if risk.loss is not squared_error:
-        raise ValueError(f"risk: can be certified for squared error, got {risk.loss.name}; take risks.squared_error")
-    names = [activation.name for activation in network.activations]
-    if network.batch_norm_epsilon is not None or not set(names) <= set(_ACTIVATIONS):
-        raise ValueError(f"risk: certified are {', '.join(_ACTIVATIONS)} without batch normalization, got {network}")
-    theta = variable("theta", theta, (network.n_parameters,))
+    theta = variable("theta", theta, (risk.network.n_parameters,))
     if not bool(theta.isfinite().all()):
         raise ValueError("theta: is not finite; give a point near a critical one")
     if radius is not None and not (math.isfinite(radius) and radius > 2.0**-150):
         raise ValueError(f"radius: must be finite and above 2^-150, got {radius}; None proposes one")
-    data = [_columns(risk.inputs), _columns(risk.targets)]
-    problem = (network.widths, names, data[0], data[1])
-    centre = given = [float(v) for v in theta]
-    reason = "undecided: the Hessian is singular"
-    best = [radius] * len(centre) if radius is not None else [math.nan] * len(centre)
-    for centre, sides in _proposals(problem, given) if radius is None else [(given, best)]:
-        best = [_short(side) for side in sides]
-        try:
-            inertia, (low, high) = check.prove(
-                *problem, [check.read(v.hex()) for v in centre], [check.exact(v.hex()) for v in best]
+    problem = Problem(risk)
+    verdict, centre, side = _Verdict("undecided", _SINGULAR), _readable(theta.detach().numpy()), radius or math.nan
+    with np.errstate(all="ignore"):
+        for test in (problem.by_floats, problem.by_whole_numbers):
+            boxes = problem.proposals(centre) if radius is None else iter([(centre, problem.short(radius))])
+            for centre, side in boxes:
+                verdict = test(centre, side)
+                if verdict.result != "undecided":
+                    return problem.certificate(verdict, centre, side)
+    return problem.certificate(verdict, centre, side)
+
+
+class Problem:
+    """Krawczyk's test for one risk, in two precisions, in the checker's order of the parameters.
+
+    Attributes:
+        risk: what the certificate is about.
+        document: the part of it that says so.
+        order: of each parameter in the checker's order, neuron by neuron with the bias last, its place in θ.
+        fixed: how many of the last of them are held fixed: under cross-entropy those of the last output.
+        free: the places of the others.
+
+    Raises:
+        ValueError: if the risk cannot be certified; see `certify`.
+    """
+
+    def __init__(self, risk: Risk) -> None:
+        """The problem of certifying critical points of this risk."""
+        self.risk = risk
+        places = risk.network.layers(arange(float(risk.network.n_parameters)))
+        self.order = cat([layer.incoming.flatten() for layer in places]).long().numpy()
+        self.fixed = risk.network.widths[-2] + 1 if risk.loss is cross_entropy else 0
+        self.free = self.order[: len(self.order) - self.fixed]
+        self.document: dict[str, Any] = {
+            "loss": risk.loss.name,
+            "activations": [self.described(activation) for activation in risk.network.activations],
+            "inputs": self.texts(risk.inputs, "inputs"),
+            "targets": self.texts(risk.targets, "targets"),
+        }
+        sums = {sum(map(check.read, row)) for row in self.document["targets"]}
+        if risk.loss is cross_entropy and sums != {check.ONE}:
+            raise ValueError(
+                "targets: rows must add up to one exactly to be certified; round all entries but the last of a row to "
+                "multiples of 2^-40, say, and let the last be the rest"
             )
-        except check.Refused as refusal:
-            reason = str(refusal)
-            continue
-        except (ValueError, OverflowError):  # an inverse that is not finite
-            continue
-        ends = (_float(low, -math.inf), _float(high, math.inf))
-        text = check.sealed(
-            {
-                "statement": check.STATEMENT,
-                "loss": "squared error",
-                "widths": list(network.widths),
-                "activations": names,
-                "inputs": [[float(v).hex() for v in row] for row in risk.inputs],
-                "targets": [[float(v).hex() for v in row] for row in risk.targets],
-                "centre": [v.hex() for v in centre],
-                "radius": [v.hex() for v in best],
-                "inertia": inertia,
-                "risk": [v.hex() for v in ends],
-            }
-        )
-        return Certificate("proved", "", (inertia[0], inertia[1], inertia[2]), ends, max(best), tuple(centre), text)
-    result: Literal["refuted", "undecided"] = "refuted" if reason.startswith("refuted") else "undecided"
-    return Certificate(result, reason.split(": ", 1)[-1], None, None, max(best), tuple(centre), "")
+        self._given: list[Any] = [self.document["loss"], self.document["activations"]]
+        for key in ("inputs", "targets"):
+            columns = zip(*self.document[key])
+            self._given.append([check.Ball([check.read(text) for text in column]) for column in columns])
 
+    @staticmethod
+    def described(activation: Activation) -> str | list[list[str]]:
+        """An activation as certificates write it: its name, or its affine pieces."""
+        if activation.name in SMOOTH:
+            return activation.name
+        return [[float(number).hex() for number in piece] for piece in affine_pieces(activation)]
 
-def _columns(table: Tensor) -> list[Any]:
-    return [check.Ball([check.read(float(v).hex())[0] for v in column], 1) for column in table.T]
-
-
-def _proposals(problem: tuple[Any, Any, Any, Any], centre: list[float]) -> Iterator[tuple[list[float], list[float]]]:
-    """Newton's method from the centre, then boxes of several sizes over the size of its last step."""
-    for last in (False, False, False, True):
-        _, gradient, hessian = check.derivatives(*problem, [check.read(v.hex()) for v in centre])
-        slope = np.array([m / check.ONE for m, _ in gradient])
+    @staticmethod
+    def texts(table: Tensor, name: str) -> list[list[str]]:
+        """Rows of floats in hexadecimal; a ValueError, under this name, for digits below 2^-192."""
+        rows = [[float(value).hex() for value in row] for row in table]
         try:
-            step = np.linalg.solve(np.array([[m / check.ONE for m, _ in row] for row in hessian]), slope)
-        except np.linalg.LinAlgError:
-            return
-        if not np.isfinite(step).all() or np.abs(step).max() > 1.0:
-            return
-        if not last:
-            centre = [v - float(s) for v, s in zip(centre, step)]
-    size = np.abs(step)
-    for factor in _FACTORS:
-        yield centre, [float(v) for v in factor * size + 0.01 * factor * size.max() + 2.0**-100]
+            [check.read(text) for row in rows for text in row]
+        except ValueError:
+            raise ValueError(f"{name}: has digits below 2^-192, which certificates do not hold; scale it") from None
+        return rows
+
+    @staticmethod
+    def short(side: float) -> float:
+        """A positive number rounded down to 30 significant bits, so that no digit is below the checker's last unit."""
+        fraction, exponent = math.frexp(side)
+        return math.ldexp(math.floor(math.ldexp(fraction, 30)), exponent - 30)
+
+    def proposals(self, centre: Floats) -> Iterator[tuple[Floats, float]]:
+        """Newton's method from the centre, then boxes of several sizes over the size of what is left."""
+        for left in range(_NEWTON_STEPS, -1, -1):
+            inverse = self._hessian(Ball(centre)).near_inverse()
+            if inverse is None:
+                return
+            gradient = self._gradient(centre) if left > 1 else self._exact_gradient(centre)
+            step = Ball(inverse) @ gradient
+            size = float(step.magnitude().max(initial=0.0))
+            if not size < 1.0:
+                return
+            if size < _SETTLED * (1 + abs(centre).max()) and left <= 1:
+                break
+            if left:
+                centre = centre.copy()
+                centre[self.free] -= step.middle
+                centre = _readable(centre)
+        for factor in _FACTORS:
+            yield centre, self.short(factor * size + 2.0**-100)
+
+    def _gradient(self, centre: Floats) -> Ball:
+        return enclosure(self.risk, Ball(centre)).gradient[self.free]
+
+    def _exact_gradient(self, centre: Floats) -> Ball:
+        """The gradient by the checker's arithmetic, rounded at the end: ill-conditioned points need it."""
+        exact = _Network(*self._given, self._layers(centre)).gradient
+        middle = np.array([ball.m[0] / check.ONE for ball in exact])
+        radius = np.array([(ball.r + 1) / check.ONE for ball in exact])
+        return Ball(middle, radius * (1 + 2.0**-50) + abs(middle) * 2.0**-52)
+
+    def _hessian(self, box: Ball) -> Ball:
+        return enclosure(self.risk, box).hessian()[np.ix_(self.free, self.free)]
+
+    def _layers(self, centre: Floats) -> list[list[list[int]]]:
+        return [[[check.read(text) for text in row] for row in rows] for rows in self._texts(centre)]
+
+    def _texts(self, centre: Floats) -> list[list[list[str]]]:
+        return [self.texts(layer.incoming, "theta") for layer in self.risk.network.layers(from_numpy(centre))]
+
+    def by_floats(self, centre: Floats, side: float) -> _Verdict:
+        """The test in floats with bounds of their errors, but for the gradient."""
+        over = enclosure(self.risk, Ball(centre, side))
+        hessian = over.hessian()[np.ix_(self.free, self.free)]
+        inverse = hessian.near_inverse()
+        if inverse is None:
+            return _Verdict("undecided", TOO_LARGE)
+        newton = Ball(inverse) @ self._exact_gradient(centre)
+        spread = (np.eye(len(inverse)) - Ball(inverse) @ hessian).norm()
+        if bool((newton.least() > side * (1 + spread) * (1 + 2.0**-50)).any()):
+            return _Verdict("refuted", "no critical point in the box")
+        if not spread < _CLEAR:
+            return _Verdict("undecided", TOO_LARGE)
+        if not float(newton.magnitude().max()) < side * (1 - spread) * (1 - 2.0**-50):
+            return _Verdict("undecided", TOO_SMALL)
+        negative = hessian.negative_directions()
+        if negative is None:
+            return _Verdict("undecided", "the signs of the eigenvalues are not clear in floats")
+        return self._proved(negative, float(over.risk.middle), float(over.risk.radius))
+
+    def by_whole_numbers(self, centre: Floats, side: float) -> _Verdict:
+        """The test as the checker makes it."""
+        layers = self._layers(centre)
+        try:
+            box = _Network(*self._given, layers, check.read(side.hex()))
+            negative, reach = check.solved(box.hessian(), [_Network(*self._given, layers).gradient])
+        except ValueError as error:
+            return _Verdict("undecided", str(error).removeprefix("undecided: "))
+        if reach >= check.read(side.hex()):
+            return _Verdict("undecided", TOO_SMALL)
+        return self._proved(negative, box.risk.m[0] / check.ONE, (box.risk.r + 1) / check.ONE)
+
+    def _proved(self, negative: int, risk: float, radius: float) -> _Verdict:
+        # The checker's radii are those of the least certain sample, so it is given room.
+        room = 16 * radius + 2.0**-50 * abs(risk) + 2.0**-150
+        ends = _rounded(risk - room, math.floor), _rounded(risk + room, math.ceil)
+        return _Verdict("proved", "", (negative, self.fixed, len(self.free) - negative), ends)
+
+    def certificate(self, verdict: _Verdict, centre: Floats, side: float) -> Certificate:
+        """The verdict as a user gets it."""
+        where = (side, tuple(map(float, centre)))
+        if verdict.result != "proved":
+            return Certificate(verdict.result, verdict.reason, None, None, *where, "")
+        said = {"inertia": list(verdict.inertia), "risk": [end.hex() for end in verdict.risk]}
+        where_texts = {"layers": self._texts(centre), "radius": side.hex()}
+        text = check.sealed(self.document | where_texts | said)
+        return Certificate("proved", "", verdict.inertia, verdict.risk, *where, text)
 
 
-def _short(side: float) -> float:
-    """Rounded down to 30 significant bits, so that no digit is below the checker's last unit."""
-    fraction, exponent = math.frexp(side)
-    return math.ldexp(math.floor(math.ldexp(fraction, 30)), exponent - 30)
+def _readable(values: Floats) -> Floats:
+    """Floats without digits below 2^-185, which the checker reads exactly."""
+    unit = 2.0**-185
+    readable: Floats = np.where(abs(values) < 2.0**-120, np.round(values / unit) * unit, values)
+    return readable
 
 
-def _float(units: int, towards: float) -> float:
-    """A float on this side of a number in the checker's units, with few enough digits for the checker."""
-    value = units / check.ONE
-    value = math.nextafter(value, towards)
-    return math.ldexp(math.floor(math.ldexp(value, 120)) + (towards > 0), -120) if abs(value) < 2.0**-60 else value
+def _rounded(value: float, towards: Callable[[float], int]) -> float:
+    """A number near zero rounded to whole multiples of 2^-180, which the checker reads."""
+    return math.ldexp(towards(math.ldexp(value, 180)), -180) if abs(value) < 2.0**-120 else value

@@ -5,9 +5,9 @@ all exact results, whatever was rounded: Rump, BIT 39 (1999) 534–554, with thr
 
 Trusted are IEEE 754 arithmetic rounded to nearest, a BLAS that adds products in some order (with or without fused
 multiplication, without Strassen's trick), so that an inner product of k terms errs by at most γ_k = k u / (1 − k u)
-times that of the absolute values (Higham, Accuracy and Stability, 2002, section 3.1), and an exp, tanh and log1p of
-NumPy whose relative error is below 16 u, u = 2^-53. A number that overflows, or the inverse of a ball with zero, makes
-radii that are infinite or no numbers; every comparison for a proof must be one that these fail.
+times that of the absolute values (Higham, Accuracy and Stability, 2002, section 3.1), and an exp, log, tanh and log1p
+of NumPy whose relative error is below 16 u, u = 2^-53. A number that overflows, or the inverse of a ball with zero,
+makes radii that are infinite or no numbers; every comparison for a proof must be one that these fail.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Ball:
     def __init__(self, middle: ArrayLike, radius: ArrayLike = 0.0) -> None:
         """The arrays within `radius` (of a shape that broadcasts) of `middle`."""
         self.middle: Floats = np.asarray(middle, dtype=np.float64)
-        self.radius: Floats = np.broadcast_to(np.asarray(radius, dtype=np.float64), self.middle.shape)
+        self.radius: Floats = np.asarray(radius, dtype=np.float64)
+        if self.radius.shape != self.middle.shape:
+            self.radius = np.broadcast_to(self.radius, self.middle.shape)
 
     @staticmethod
     def of(value: Ball | ArrayLike) -> Ball:
@@ -57,6 +59,11 @@ class Ball:
     def stacked(balls: Sequence[Ball], axis: int) -> Ball:
         """Balls of one shape along a new axis."""
         return Ball(np.stack([each.middle for each in balls], axis), np.stack([each.radius for each in balls], axis))
+
+    @staticmethod
+    def joined(balls: Sequence[Ball]) -> Ball:
+        """Balls one after the other along the first axis."""
+        return Ball(np.concatenate([each.middle for each in balls]), np.concatenate([each.radius for each in balls]))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,6 +96,37 @@ class Ball:
         margin = self.radius * _UP + abs(self.middle) * 2 * _UNIT + _TINY
         return self.middle - margin, self.middle + margin
 
+    def norm(self) -> float:
+        """The largest row sum of absolute values of any matrix of the ball, rounded up."""
+        sums = self.magnitude().sum(-1) * (1 + 2.0**-50 * (2 + self.shape[-1]))
+        return float(sums.max(initial=0.0))
+
+    def near_inverse(self) -> Floats | None:
+        """The inverse of the midpoints in floats, without proof; None where there is none."""
+        try:
+            inverse = np.asarray(np.linalg.inv(self.middle), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            return None
+        return inverse if bool(np.isfinite(inverse).all()) else None
+
+    def negative_directions(self) -> int | None:
+        """How many eigenvalues of the midpoints, a symmetric matrix, are negative, proved; None where it is not clear.
+
+        Where VᵀMV is strictly diagonally dominant, V and M are regular, and the signs on its diagonal are those of M's
+        eigenvalues (Sylvester, Gershgorin). If all matrices of the ball are regular, they are those of every symmetric
+        one.
+        """
+        if not np.isfinite(self.middle).all():
+            return None
+        values, vectors = np.linalg.eigh(self.middle)
+        scaled = vectors / np.sqrt(abs(values))
+        form = Ball(scaled.T) @ (Ball(self.middle) @ Ball(scaled))
+        diagonal = np.diag(form.middle)
+        sums = form.magnitude().sum(1) * (1 + 2.0**-50 * (2 + len(scaled)))
+        # The row sum holds the diagonal entry too: it must be more than half of it.
+        clear = 2 * (abs(diagonal) - np.diag(form.radius)) > sums * (1 + 2.0**-50)
+        return int((diagonal < 0).sum()) if bool(clear.all()) else None
+
     def holds(self, value: ArrayLike) -> bool:
         """Whether every entry of an array of floats lies in the ball, up to the rounding of this comparison."""
         return bool(np.all(abs(np.asarray(value) - self.middle) <= self.radius * _UP))
@@ -99,7 +137,12 @@ class Ball:
     def __add__(self, other: Ball | ArrayLike) -> Ball:
         right = Ball.of(other)
         middle = self.middle + right.middle
-        return Ball(middle, (self.radius + right.radius + _UNIT * abs(middle)) * _UP + _TINY)
+        radius = _UNIT * abs(middle)
+        radius += self.radius
+        radius += right.radius
+        radius *= _UP
+        radius += _TINY
+        return Ball(middle, radius)
 
     __radd__ = __add__
 
@@ -110,10 +153,19 @@ class Ball:
         return Ball.of(other) + (-self)
 
     def __mul__(self, other: Ball | ArrayLike) -> Ball:
-        right = Ball.of(other)
-        middle = self.middle * right.middle
-        mixed = abs(self.middle) * right.radius + self.radius * (abs(right.middle) + right.radius)
-        return Ball(middle, (mixed + _UNIT * abs(middle)) * _UP + _TINY)
+        # In place: most of the time goes into memory.
+        if isinstance(other, Ball):
+            middle = self.middle * other.middle
+            radius = _UNIT * abs(middle)
+            radius += abs(self.middle) * other.radius
+            radius += self.radius * (abs(other.middle) + other.radius)
+        else:
+            middle = self.middle * np.asarray(other, dtype=np.float64)
+            radius = _UNIT * abs(middle)
+            radius += self.radius * abs(np.asarray(other, dtype=np.float64))
+        radius *= _UP
+        radius += _TINY
+        return Ball(middle, radius)
 
     __rmul__ = __mul__
 
@@ -164,6 +216,13 @@ class Ball:
         """log(1 + e^z); its slope is at most 1."""
         middle = np.maximum(self.middle, 0) + np.log1p(np.exp(-abs(self.middle)))
         return Ball(middle, (self.radius + 3 * _FUNCTION * abs(middle)) * _UP + _TINY)
+
+    def log(self) -> Ball:
+        """The natural logarithm; no number where x may not be positive."""
+        sound = (self.middle > 0) & (self.least() > 0)
+        middle = np.log(self.middle, out=np.full(self.shape, np.nan), where=sound)
+        spread = np.divide(self.radius, self.least(), out=np.full(self.shape, np.nan), where=sound)
+        return Ball(middle, (spread + _FUNCTION * abs(middle)) * _UP + _TINY)
 
     def exp(self) -> Ball:
         """e^z."""

@@ -1,6 +1,6 @@
 r"""Where critical points of a wide network come from: merged and silent neurons, and the origin.
 
-One hidden layer. Zhang et al. (arXiv:2105.14573), Figure 4, sort the critical points of a network of width m by their
+Zhang et al. (arXiv:2105.14573), Figure 4, sort the critical points of a network of width m by their
 *origin*: the narrowest network with the same function, of width m₀. Neurons that receive the same incoming weights
 and bias are merged, and their outgoing weights are added; for an odd activation, σ(−z) = −σ(z), so are neurons of
 opposite weights. Neurons that transmit nothing, or whose incoming weights vanish, are left out; the constant of the
@@ -11,8 +11,9 @@ if the origin's own Hessian and its blocks M are regular (book, chapter on split
 import torch
 from torch import Tensor
 
+from embedding_principle.activations import Activation
 from embedding_principle.arguments import checked, number, real
-from embedding_principle.networks import Layer, Network, Parametrised
+from embedding_principle.networks import Layer, Parametrised
 
 # The labels of neurons that are left out.
 SILENT, CONSTANT = -1, -2
@@ -22,39 +23,43 @@ _SAME = 1e-5
 
 
 @checked
-def equal_neurons(point: Parametrised, *, tolerance: float = _SAME) -> Tensor:
-    """Which neurons are copies of each other: labels 0, 1, …, or −1 for silent, −2 for constant neurons.
+def equal_neurons(point: Parametrised, *, position: int = 0, tolerance: float = _SAME) -> Tensor:
+    """Which neurons of a hidden layer are copies: labels 0, 1, …, or −1 for silent ones, −2 for constant ones.
 
     Incoming weights and bias agree if no entry differs by more than `tolerance` of 1 + the largest entry. A group is
     silent if its outgoing weights sum to less than that in modulus, a neuron constant if its incoming weights (without
     bias) are as small.
 
     Args:
-        point: one hidden layer, (P,).
+        point: without batch normalization, (P,).
+        position: q, of the hidden layer q + 1.
         tolerance: relative to 1 + size.
 
     Returns:
         (m,) of integers; the groups are numbered by their first neuron.
 
     Raises:
-        ValueError: if the network has another number of hidden layers or batch normalization, the point is a batch or
-            not finite, or the tolerance is negative.
+        ValueError: if the network has no such hidden layer or batch normalization, the point is a batch or not finite,
+            or the tolerance is negative.
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([2.0, -2.0, 3.0, 0.0, 1.0, -1.0, 0.0, 0.5, 0.5, 1.0, 0.0, 1.0, 0.0]).double()
         >>> equal_neurons(Parametrised(Network.uniform((1, 4, 1), tanh), theta)).tolist()
         [0, 0, -1, -2]
     """
-    return _labels(point, number("tolerance", tolerance, at_least=0.0))
+    return _labels(point, position, number("tolerance", tolerance, at_least=0.0))
 
 
 @checked
 def origin(point: Parametrised, *, tolerance: float = _SAME) -> Parametrised:
     """The narrowest network with the same function: copies merged, silent and constant neurons left out.
 
+    Of a deep network every hidden layer is narrowed, until none gets narrower.
+
     Args:
-        point: one hidden layer, (P,).
+        point: without batch normalization, (P,).
         tolerance: as for `equal_neurons`.
 
     Returns:
@@ -65,25 +70,38 @@ def origin(point: Parametrised, *, tolerance: float = _SAME) -> Parametrised:
 
     Example:
         >>> from embedding_principle.activations import tanh
+        >>> from embedding_principle.networks import Network
         >>> theta = torch.tensor([2.0, 2.0, 3.0, 1.0, 1.0, 0.0, 0.5, 0.25, 0.0, 0.1]).double()
         >>> origin(Parametrised(Network.uniform((1, 3, 1), tanh), theta)).theta
         tensor([2.0000, 1.0000, 0.7500, 0.1000], dtype=torch.float64)
     """
-    labels = _labels(point, number("tolerance", tolerance, at_least=0.0))
+    tolerance = number("tolerance", tolerance, at_least=0.0)
+    point.network.check_hidden(0)
+    narrowed = point
+    # From the last layer: what feeds only silent neurons is silent.
+    for position in reversed(range(point.network.depth - 1)):
+        narrowed = _narrowed(narrowed, position, tolerance)
+    return narrowed if narrowed.network == point.network else origin(narrowed, tolerance=tolerance)
+
+
+def _narrowed(point: Parametrised, position: int, tolerance: float) -> Parametrised:
+    """The same function with the copies of one hidden layer merged."""
+    labels = _labels(point, position, tolerance)
     width = int(labels.max()) + 1
     if width < 1:
         raise ValueError("point: its function is constant, and no neuron is left; leave such points out")
     point = point.single("point")
-    first, second = point.layers()
+    first, second = point.layers()[position : position + 2]
     leaders = torch.stack([(labels == group).nonzero()[0, 0] for group in range(width)])
     member = torch.nn.functional.one_hot(labels.clamp(min=0), width).to(first.weight) * (labels >= 0)[:, None]
-    if _odd(point.network):
+    activation = point.network.activations[position]
+    if _odd(activation):
         # Whether a neuron points the same way as its leader.
         member *= torch.where(first.incoming @ first.incoming[leaders].mT >= 0, 1.0, -1.0)
     constants = labels == CONSTANT
-    level = point.network.activations[0].function(first.bias[constants])
-    bias = second.bias + second.weight[:, constants] @ level
-    return point.replaced(0, Layer(first.weight[leaders], first.bias[leaders]), Layer(second.weight @ member, bias))
+    bias = second.bias + second.weight[:, constants] @ activation.function(first.bias[constants])
+    narrower = Layer(first.weight[leaders], first.bias[leaders])
+    return point.replaced(position, narrower, Layer(second.weight @ member, bias))
 
 
 @checked
@@ -117,12 +135,14 @@ def equal_functions(outputs: Tensor, *, tolerance: float = _SAME) -> Tensor:
     return labels
 
 
-def _labels(point: Parametrised, tolerance: float) -> Tensor:
+def _labels(point: Parametrised, position: int, tolerance: float) -> Tensor:
     real("point", point.theta, (point.network.n_parameters,))
-    point.network.check_one_hidden_layer("point")
-    first, second = point.single("point").layers()
+    point.network.check_hidden(position)
+    if point.network.batch_norm_epsilon is not None:
+        raise ValueError("point: copies are sought without batch normalization; give a network without it")
+    first, second = point.single("point").layers()[position : position + 2]
     both = first.incoming
-    odd = _odd(point.network)
+    odd = _odd(point.network.activations[position])
     constant = first.weight.abs().amax(1) <= tolerance
     labels, groups = torch.where(constant, CONSTANT, SILENT), 0
     placed = constant.clone()
@@ -141,7 +161,6 @@ def _labels(point: Parametrised, tolerance: float) -> Tensor:
     return labels
 
 
-def _odd(network: Network) -> bool:
+def _odd(activation: Activation) -> bool:
     z = torch.linspace(0.1, 4, 9, dtype=torch.float64)
-    function = network.activations[0].function
-    return bool(torch.equal(function(-z), -function(z)))
+    return bool(torch.equal(activation.function(-z), -activation.function(z)))

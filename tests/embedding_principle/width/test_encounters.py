@@ -142,5 +142,18 @@ def test_what_has_no_origin_is_refused() -> None:
     network = Network.uniform((1, 2, 1), tanh)
     with pytest.raises(ValueError, match="point: its function is constant"):
         origin(Parametrised(network, torch.zeros(7).double()))
-    with pytest.raises(ValueError, match="point: expected one hidden layer"):
-        equal_neurons(narrow((1, 2, 2, 1), tanh))
+    with pytest.raises(ValueError, match="position: no hidden layer at 2"):
+        equal_neurons(narrow((1, 2, 2, 1), tanh), position=2)
+    with pytest.raises(ValueError, match="point: copies are sought without batch normalization"):
+        origin(Parametrised(Network.uniform((1, 2, 1), tanh, batch_norm_epsilon=1e-5), torch.zeros(11)))
+
+
+def test_every_hidden_layer_is_narrowed_until_none_is_left_to_narrow() -> None:
+    point = narrow((2, 2, 2, 1), tanh)
+    wide = split(split(point, 1, 0, [0.3, 0.7]), 0, 1, [0.6, 0.4])
+    wide = with_null_neuron(wide, 1, 0.3)
+    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    back = origin(wide)
+    assert wide.network.widths == (2, 3, 4, 1)
+    assert back.network.widths == (2, 2, 2, 1)
+    torch.testing.assert_close(back.forward(x), wide.forward(x), rtol=1e-13, atol=1e-13)
