@@ -141,7 +141,7 @@ FAULTS: Mapping[str, Fault] = {
     "changed data": Fault(written("data/a.txt", "0.5"), refused={"run", "check", "build"}),
     "torn settings": Fault(written("_config.yml", "sphinx: ["), refused={"build", "page", "pdf"}),
     "a torn table of seconds": Fault(
-        both(missing(COPY), written("benchmarks/seconds.json", '{"small/left": ')), refused={"run", "check", "build"}
+        both(missing(COPY), written("benchmarks/seconds.json", '{"small/left": ')), refused=EXECUTING
     ),
     "a torn sweep": Fault(written("sweep.yml", "small/left: {k: [3"), refused={"sweep"}),
     "no sweep": Fault(missing("sweep.yml"), refused={"sweep"}),

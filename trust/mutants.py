@@ -31,7 +31,11 @@ def tried(scope: Scope) -> Found:
         [sys.executable, "tests/mutants", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if scope.sample:
-        return {"mutants": {ONE: "caught"}, "files": {}, "problems": [done.stdout[-500:]] * (done.returncode != 0)}
+        return {
+            "mutants": {ONE: "caught"},
+            "files": {},
+            "problems": [(done.stdout + done.stderr)[-500:]] * (done.returncode != 0),
+        }
     lines = {line["name"]: line for line in _lines()}
     unexplained = [f"{name}: {line['outcome']}" for name, line in lines.items() if line["outcome"].lower() not in GOOD]
     if not lines or (done.returncode and not unexplained):
