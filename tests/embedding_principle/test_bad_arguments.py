@@ -32,7 +32,7 @@ from embedding_principle import (
 )
 from embedding_principle.activations import Activation, AffinePiece, elu, identity, relu, tanh
 from embedding_principle.certificates import sheets
-from embedding_principle.certificates.atlas import atlas
+from embedding_principle.certificates.atlas import atlas, replayable
 from embedding_principle.certificates.certify import certify
 from embedding_principle.certificates.charts import charts
 from embedding_principle.certificates.enclosures import affine_pieces, enclosure
@@ -205,6 +205,7 @@ def good_calls() -> dict[str, Call]:
             },
         ),
         ("certificates.atlas.atlas", atlas, {"risk": on_a_grid(), "depth": 12}),
+        ("certificates.atlas.replayable", replayable, {"found": atlas(on_a_grid()), "risk": on_a_grid()}),
         ("certificates.charts.charts", charts, {"samples": 5}),
         (
             "certificates.sheets.conditions",
@@ -782,7 +783,7 @@ def test_no_public_function_is_forgotten() -> None:
                 missing |= {f"{found.name.removeprefix('embedding_principle.')}.{name}"} - listed
     # Those that make the checks themselves have tests of their own, and so has the checker of certificates: a program
     # that reads files, whose functions take what it has read.
-    others = ("arguments.", "scaling.", "certificates.check.")
+    others = ("arguments.", "scaling.", "certificates.check.", "certificates.check_atlas.")
     assert {name for name in missing if not name.startswith(others)} == set()
 
 

@@ -26,8 +26,9 @@ risk of the points is below that on all faces at infinity, it is the global mini
 points, the infimum is not attained.
 
 **Sealed "computed".** That the list is complete rests on this module, `sheets`, `charts` and what `intervals` trusts:
-IEEE 754 arithmetic, NumPy with its tanh and exp, Python's integers. The points themselves are proved by `certify`, once
-on the exact grid and once on the floats of the risk, and `check.py` proves both again.
+IEEE 754 arithmetic, NumPy with its tanh and exp, Python's integers. For one data set at a time `check_atlas.py`, a
+program of the standard library alone, can prove it again, in whole numbers: see `replayable`. The points themselves
+are proved by `certify`, once on the exact grid and once on the floats of the risk, and `check.py` proves both again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from numpy.typing import NDArray
 
 from embedding_principle.activations import tanh
 from embedding_principle.arguments import checked, whole
+from embedding_principle.certificates import check_atlas
 from embedding_principle.certificates.certify import Certificate, certify
 from embedding_principle.certificates.charts import Chart, charts
 from embedding_principle.certificates.intervals import Ball, Floats
@@ -150,6 +152,44 @@ def atlas(risk: Risk, *, depth: int = 30) -> Atlas:
     if undecided == 0 and infinity[1] < least[0]:
         minimum = "at infinity"
     return Atlas(points, sheets, undecided, infinity, face, minimum)
+
+
+@checked
+def replayable(found: Atlas, risk: Risk) -> str:
+    """A file by which `check_atlas.py`, a program of the standard library alone, proves the list to be complete again.
+
+    Args:
+        found: an atlas without undecided boxes.
+        risk: that of the atlas.
+
+    Raises:
+        ValueError: if the atlas has undecided boxes or zeros.
+
+    Example:
+        >>> from embedding_principle.datasets import one_dimensional
+        >>> from embedding_principle.networks import Network
+        >>> data = one_dimensional("wave", n=6)
+        >>> steps = Risk(Network.uniform((1, 1, 1), tanh), data.inputs, data.targets)
+        >>> check_atlas.verify(replayable(atlas(steps), steps))
+        0
+    """
+    if found.undecided:
+        raise ValueError(f"found: {found.undecided} boxes or zeros are undecided; raise the depth of the atlas")
+    zeros = {
+        sheet.chart.name: [
+            [float(value).hex() for value in (*zero.alone.middle, *zero.alone.radius)] for zero in sheet.zeros
+        ]
+        for sheet in found.sheets
+    }
+    text: str = check_atlas.sealed(
+        {
+            "statement": check_atlas.STATEMENT,
+            "targets": [float(value).hex() for value in risk.targets.flatten()],
+            "trees": {sheet.chart.name: sheet.tree() for sheet in found.sheets},
+            "zeros": zeros,
+        }
+    )
+    return text
 
 
 def _on_grid(risk: Risk) -> Risk:

@@ -30,6 +30,7 @@ _SINGULAR = "the Hessian is singular, or no critical point is near"
 _FACTORS = (3.0, 30.0, 1000.0)  # of the box over Newton's last step
 _NEWTON_STEPS = 4
 _CLEAR = 2.0**-6  # of |I − CH|: the checker has one radius for all samples, and less clear boxes are left to its test
+_NEAR = 2.0**-20  # after a step as short as this the gradient is worth more digits
 _SETTLED = 2.0**-50  # a step that moves no float by more than a few units is none
 
 
@@ -174,16 +175,17 @@ class Problem:
 
     def proposals(self, centre: Floats) -> Iterator[tuple[Floats, float]]:
         """Newton's method from the centre, then boxes of several sizes over the size of what is left."""
+        size = math.inf
         for left in range(_NEWTON_STEPS, -1, -1):
-            inverse = self._hessian(Ball(centre)).near_inverse()
+            there, near = enclosure(self.risk, Ball(centre)), left <= 1 or size < _NEAR
+            inverse = self._free(there.hessian()).near_inverse()
             if inverse is None:
                 return
-            gradient = self._gradient(centre) if left > 1 else self._exact_gradient(centre)
-            step = Ball(inverse) @ gradient
+            step = Ball(inverse) @ (self._exact_gradient(centre) if near else there.gradient[self.free])
             size = float(step.magnitude().max(initial=0.0))
             if not size < 1.0:
                 return
-            if size < _SETTLED * (1 + abs(centre).max()) and left <= 1:
+            if size < _SETTLED * (1 + abs(centre).max()) and near:
                 break
             if left:
                 centre = centre.copy()
@@ -192,9 +194,6 @@ class Problem:
         for factor in _FACTORS:
             yield centre, self.short(factor * size + 2.0**-100)
 
-    def _gradient(self, centre: Floats) -> Ball:
-        return enclosure(self.risk, Ball(centre)).gradient[self.free]
-
     def _exact_gradient(self, centre: Floats) -> Ball:
         """The gradient by the checker's arithmetic, rounded at the end: ill-conditioned points need it."""
         exact = _Network(*self._given, self._layers(centre)).gradient
@@ -202,8 +201,9 @@ class Problem:
         radius = np.array([(ball.r + 1) / check.ONE for ball in exact])
         return Ball(middle, radius * (1 + 2.0**-50) + abs(middle) * 2.0**-52)
 
-    def _hessian(self, box: Ball) -> Ball:
-        return enclosure(self.risk, box).hessian()[np.ix_(self.free, self.free)]
+    def _free(self, hessian: Ball) -> Ball:
+        """The rows and columns of the parameters that are not held fixed."""
+        return hessian[np.ix_(self.free, self.free)]
 
     def _layers(self, centre: Floats) -> list[list[list[int]]]:
         return [[[check.read(text) for text in row] for row in rows] for rows in self._texts(centre)]
@@ -214,7 +214,7 @@ class Problem:
     def by_floats(self, centre: Floats, side: float) -> _Verdict:
         """The test in floats with bounds of their errors, but for the gradient."""
         over = enclosure(self.risk, Ball(centre, side))
-        hessian = over.hessian()[np.ix_(self.free, self.free)]
+        hessian = self._free(over.hessian())
         inverse = hessian.near_inverse()
         if inverse is None:
             return _Verdict("undecided", TOO_LARGE)

@@ -43,7 +43,7 @@ class Ball:
 
     def placed(self, pieces):
         """Slopes and intercepts of the open affine pieces (low, high, slope, intercept) in which the samples lie."""
-        table = read(pieces)
+        table = [Ball(piece).m for piece in read(pieces)]  # numbers, no lists of them
         found = [[piece for piece in table if piece[0] < m - self.r and m + self.r < piece[1]] for m in self.m]
         if not all(found) or (ends := [end for low, high, _, _ in table for end in (low, high)]) != sorted(ends):
             raise ValueError("undecided: a sample may be at a kink, or the pieces are not in order")

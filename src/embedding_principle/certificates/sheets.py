@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_principle.arguments import checked, whole
+from embedding_principle.certificates import check_atlas
 from embedding_principle.certificates.charts import Chart, Features
 from embedding_principle.certificates.intervals import Ball, Floats
 
@@ -161,10 +162,12 @@ class Zero:
     """A zero of the conditions in a chart.
 
     Attributes:
+        leaf: the box of the sheet, (2,), in which it was found.
         alone: a box, (2,), that holds it and no other.
         sharp: the smallest box about it, (2,).
     """
 
+    leaf: Ball
     alone: Ball
     sharp: Ball
 
@@ -195,6 +198,27 @@ class Sheet:
         """Whether the areas of the boxes add up to that of the rectangle: exactly, for all sides are dyadic."""
         whole_area = math.prod(b - a for a, b in zip(self.chart.lower, self.chart.upper))
         return math.fsum(4 * self.radius.prod(1)) == whole_area
+
+    def tree(self) -> str:
+        """The boxes as `check_atlas.py` reads them: how each was halved, and its verdict, zeros by letters.
+
+        Raises:
+            ValueError: if boxes are undecided, or more than 26 hold a zero.
+        """
+        if len(self.zeros) > len(check_atlas.LETTERS) or (self.verdict == 3).any():
+            raise ValueError("sheet: has undecided boxes, or more than 26 with a zero; raise the depth")
+        size = np.array(self.chart.upper) - self.chart.lower
+        leaves = {(*m, *r): "xze"[v] for m, r, v in zip(self.middle.tolist(), self.radius.tolist(), self.verdict)}
+        for letter, zero in zip(check_atlas.LETTERS, self.zeros):
+            leaves[(*zero.leaf.middle.tolist(), *zero.leaf.radius.tolist())] = letter
+        labels, boxes = [], [(self.chart.lower + size / 2, size / 2)]
+        while boxes:
+            middle, radius = boxes.pop()
+            labels.append(leaves.get((*middle.tolist(), *radius.tolist()), "s"))
+            if labels[-1] == "s":
+                low, high = zip(*_halved(middle[None], radius[None], size))
+                boxes += [high, low]
+        return "".join(labels)
 
     def halvings(self, u: Floats, v: Floats) -> NDArray[np.int64]:
         """How often the box that holds each point was cut; 0 for points outside of the rectangle."""
@@ -279,7 +303,8 @@ def _judged(chart: Chart, targets: Ball, middle: Floats, radius: Floats) -> tupl
         verdict[tried[again.empty]] = 0
         verdict[tried[again.unique]] = 1
         for i in np.flatnonzero(again.unique):
-            zeros.append(Zero(Ball(m[i], r[i]), _tightened(chart, targets, m[i], r[i])))
+            leaf = Ball(middle[tried[i]], radius[tried[i]])
+            zeros.append(Zero(leaf, Ball(m[i], r[i]), _tightened(chart, targets, m[i], r[i])))
     return verdict, zeros
 
 

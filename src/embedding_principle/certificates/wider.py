@@ -231,7 +231,7 @@ def _undecided(proof: Certificate, reason: str) -> Certificate:
 def _over(risk: Risk, proof: Certificate) -> tuple[dict[str, Any], Enclosure]:
     """The document of a proof, and the narrow network over its box."""
     document = json.loads(proof.document) if proof.document else {}
-    if proof.result != "proved" or {"lift", "split"} & document.keys():
+    if not document or {"lift", "split"} & document.keys():
         raise ValueError("proof: is of no critical point of the narrow network; give what certify proved")
     if any(document[key] != value for key, value in Problem(risk).document.items()):
         raise ValueError("proof: is about another network or other data than `risk`; give the risk that was certified")

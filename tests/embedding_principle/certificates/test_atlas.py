@@ -187,10 +187,10 @@ def test_a_zero_that_is_outside_of_the_half_plane_is_no_point() -> None:
     risk = noise(100)
     sheet = atlas_of(100).sheets[0]
     beyond = Ball(np.array([-0.01, 0.5]), np.array([1e-3, 1e-3]))
-    moved = dataclasses.replace(sheet, zeros=(sheets.Zero(beyond, beyond),))
+    moved = dataclasses.replace(sheet, zeros=(sheets.Zero(beyond, beyond, beyond),))
     assert module._identified(risk, module._on_grid(risk), (moved,)) == ((), 0)
     border = Ball(np.array([1e-4, 0.5]), np.array([1e-3, 1e-3]))
-    unclear = dataclasses.replace(sheet, zeros=(sheets.Zero(border, border),))
+    unclear = dataclasses.replace(sheet, zeros=(sheets.Zero(border, border, border),))
     assert module._identified(risk, module._on_grid(risk), (unclear,))[1] == 1
 
 
