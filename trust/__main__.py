@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ PARTS: dict[str, ModuleType] = {
 def main(arguments: list[str] | None = None) -> int:
     """Do the parts that are asked for; returns the exit status."""
     asked = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing stays mounted or running
     place = asked.place or (PLACE / "sample" if asked.sample else PLACE)
     scope = Scope(asked.sample, tuple(asked.chapters), asked.workers, place)
     chosen = asked.part or list(PARTS)

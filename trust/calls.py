@@ -36,7 +36,7 @@ from trust.drawn import BAD, changed, seeds
 from trust.pieces import Found, Piece, Scope, load
 
 NAME = "calls"
-MINUTES = 12
+MINUTES = 6
 PARALLEL = False
 TESTED = ("src/embedding_principle", BAD, "trust/calls.py", "trust/drawn.py")
 EXAMPLES = 120

@@ -23,7 +23,7 @@ from trust import minibook
 from trust.pieces import Found, Piece, Scope
 
 NAME = "faults"
-MINUTES = 12
+MINUTES = 16
 PARALLEL = False
 TESTED = ("src/companion", "src/embedding_principle/certificates/check.py", "trust/faults.py", "trust/minibook.py")
 COMMANDS: Mapping[str, Sequence[str]] = {

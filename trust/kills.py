@@ -25,7 +25,7 @@ from trust.minibook import PATIENCE
 from trust.pieces import Found, Piece, Scope
 
 NAME = "kills"
-MINUTES = 15
+MINUTES = 12
 PARALLEL = False
 TESTED = ("src/companion", "trust/kills.py", "trust/minibook.py")
 KILLS = {
