@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: book test check pdf benchmark clean
+.PHONY: book test check pdf benchmark trust clean
 
 book: .venv/installed-book
 	$(BIN)/python -m companion build
@@ -42,6 +42,10 @@ benchmark: .venv/installed-all
 	  grep -q __main__ $$module || continue; \
 	  $(BIN)/python -m benchmarks.$$(basename $$module .py) || exit 1; \
 	done
+
+# Tries to break the book; interrupted, it is taken up again. See book/appendix/trust.
+trust: .venv/installed-all
+	$(BIN)/python -m trust
 
 clean:
 	rm -rf _build .venv

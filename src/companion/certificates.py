@@ -183,7 +183,7 @@ def run_checker(files: Sequence[str], **options: Any) -> subprocess.CompletedPro
 
 
 def verify(files: Sequence[str]) -> bool:
-    """Check files, and every file of those that are zip archives; the checker's answers go to the terminal.
+    """Check files, and every file of those that are zip archives; the checker's answers are printed.
 
     Returns:
         Whether all are proved.
@@ -192,7 +192,7 @@ def verify(files: Sequence[str]) -> bool:
         ValueError: when there is no checker, with the remedy.
     """
     plain = [name for name in files if Path(name).suffix.lower() != ".zip"]
-    codes = [run_checker(plain).returncode] if plain else []
+    codes = [_answered(plain)] if plain else []
     return not any(codes + [_verify_archive(name) for name in files if name not in plain])
 
 
@@ -204,7 +204,14 @@ def _verify_archive(name: str) -> int:
         except (*_UNREADABLE, ValueError) as error:
             print(f"{name}: refused: {error or type(error).__name__}", flush=True)
             return 1
-        return run_checker(members, cwd=folder).returncode
+        return _answered(members, cwd=folder)
+
+
+def _answered(files: Sequence[str], **options: Any) -> int:
+    """The checker's exit status; its answers are passed on, since it says in its own way when an output is full."""
+    done = run_checker(files, stdout=subprocess.PIPE, text=True, **options)
+    print(done.stdout, end="", flush=True)
+    return int(done.returncode)
 
 
 def _unpacked(path: Path, folder: Path) -> list[str]:

@@ -157,12 +157,22 @@ def claims_command(root: Path, options: argparse.Namespace) -> int:
 def check_command(root: Path, options: argparse.Namespace) -> int:
     """``check``: execute what is not fresh, and report every claim for continuous integration."""
     chapters = choose_chapters(root, options.chapters)
+    if options.junit:
+        _require_report(Path(options.junit))
     outcomes = _run(chapters, [{}] * len(chapters), options)
     if options.junit:
         write_through(Path(options.junit), junit(outcomes))
     status_code = _summary(root, outcomes)
     print(f"claims: {_counts(outcomes)}")
     return status_code
+
+
+def _require_report(path: Path) -> None:
+    """Refuse to write a report over a file that is none: its name was meant for something else."""
+    if path.is_dir():
+        raise ProjectError(f"--junit {path}: this is a folder; name a file in it")
+    if path.is_file() and path.read_bytes()[:5] not in (b"", b"<?xml"):
+        raise ProjectError(f"--junit {path}: this file is no report; choose another name, or remove it")
 
 
 def compare_command(root: Path, options: argparse.Namespace) -> int:
@@ -188,6 +198,8 @@ def build_command(root: Path, options: argparse.Namespace) -> int:
 
 def pdf_command(root: Path, options: argparse.Namespace) -> int:
     """``pdf``: the executed book as one file, through LaTeX."""
+    for chapter in choose_chapters(root, []):
+        _ = chapter.notebook  # what cannot be read, Jupyter Book would refuse in words of its own
     print(f"Open {_shown(root, root / render_pdf(root))}")
     return 0
 

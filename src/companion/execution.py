@@ -34,6 +34,7 @@ from companion.claims import Claim, join
 from companion.files import file_digest, file_stamp, write_through
 from companion.measuring import measurements_of
 from companion.notebooks import (
+    VARIED,
     Execution,
     Kernels,
     changed_meanwhile,
@@ -109,9 +110,19 @@ class LocalKernels:
     Args:
         capacity: kernels at a time.
         on_cell: called with chapter and parameters, in the thread of its execution, when one of its cells has run.
+        environment: threads and instructions that the kernels are to use instead of the book's, by variable. What was
+            executed so says it, and is no copy of the book's: the campaign `make trust` compares it with one.
+
+    Raises:
+        ValueError: for a variable that is not one of these.
     """
 
-    def __init__(self, capacity: int = 1, on_cell: OnCell | None = None) -> None:
+    def __init__(
+        self, capacity: int = 1, on_cell: OnCell | None = None, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._environment = dict(environment or {})
+        if unknown := sorted(self._environment.keys() - VARIED):
+            raise ValueError(f"environment: {', '.join(unknown)} cannot be varied; {', '.join(sorted(VARIED))} can")
         self.capacity = capacity
         self._kernels = Kernels()
         self._on_cell = on_cell or (lambda chapter, parameters: None)
@@ -128,6 +139,7 @@ class LocalKernels:
             providers=providers(),
             kernels=self._kernels,
             on_cell=lambda: self._on_cell(chapter, parameters),
+            environment=self._environment,
         )
 
     def cancel(self) -> None:
@@ -173,6 +185,8 @@ def why_stale(chapter: Chapter, copy: Path, parameters: Mapping[str, Any] | None
         return f"{', '.join(changed)} changed since the execution"
     if differing := _differing_here(frozenset(noted["versions"].items())):
         return f"it was made with {', '.join(differing)}"
+    if varied := noted.get("environment"):
+        return f"it was made with {', '.join(f'{name}={value}' for name, value in varied.items())}"
     return None
 
 

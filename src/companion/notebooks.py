@@ -46,6 +46,12 @@ KEPT = {
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+# What `make trust` varies, to see what depends on it; a caller's variables of these names reach no kernel.
+VARIED = {
+    *ONE_THREAD,
+    *("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA"),
+}
 
 
 class OtherVersionsError(Exception):
@@ -63,6 +69,7 @@ class Execution:
         versions: distribution → version of what the kernel loaded, of Python and of the packages that count anyway.
         machine: processor, cores and system.
         files: file of the project that was read → SHA-256 of what was read; ``None`` if it was not there.
+        environment: the variables of :data:`VARIED` that were set to something else than for the book.
     """
 
     error: str | None
@@ -71,6 +78,7 @@ class Execution:
     versions: Mapping[str, str]
     machine: str
     files: Mapping[str, str | None] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Kernels:
@@ -121,6 +129,7 @@ def execute_notebook(
     providers: Mapping[str, Sequence[str]],
     kernels: Kernels,
     on_cell: Callable[[], object],
+    environment: Mapping[str, str] | None = None,
 ) -> Execution:
     """Execute a notebook with papermill, in its own directory.
 
@@ -134,13 +143,18 @@ def execute_notebook(
         providers: top-level name of a module → the distributions that bring it.
         kernels: to which the kernel is added.
         on_cell: called whenever a code cell has run to its end.
+        environment: variables of :data:`VARIED` to set to something else than for the book.
 
     Raises:
         ImportError: when a package that executing needs is not installed.
     """
+    environment = environment or {}
     start, began = time.perf_counter(), time.time()
     with workspace() as directory:
-        executed, error = _run_papermill(source, parameters, root, path, timeout, directory, kernels, on_cell)
+        variables = kernel_environment(root, directory) | dict(environment)
+        executed, error = _run_papermill(
+            source, parameters, root, path, timeout, directory, variables, kernels, on_cell
+        )
         reading = _reading(directory / "record", root, path.parent, providers, began)
     if executed is not None:
         error = error or _unfinished(executed) or _without_figure(executed)
@@ -154,8 +168,9 @@ def execute_notebook(
         seconds=round(time.perf_counter() - start, 2),
         executed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=installed_versions({*PACKAGES, *(name for top in reading.modules for name in providers[top])}),
-        machine=f"{_processor()}, {available_cores()} cores, {platform.system()}",
+        machine=machine(),
         files=reading.files,
+        environment=environment,
     )
 
 
@@ -331,6 +346,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def machine() -> str:
+    """Processor, cores and system.
+
+    Example:
+        >>> machine().endswith(platform.system())
+        True
+    """
+    return f"{_processor()}, {available_cores()} cores, {platform.system()}"
+
+
 def _run_papermill(
     source: str,
     parameters: Mapping[str, Any],
@@ -338,6 +363,7 @@ def _run_papermill(
     path: Path,
     timeout: int,
     directory: Path,
+    variables: Mapping[str, str],
     kernels: Kernels,
     on_cell: Callable[[], object],
 ) -> tuple[Any, str | None]:
@@ -363,7 +389,7 @@ def _run_papermill(
                 execution_timeout=timeout,
                 # papermill's own cwd changes the whole process's directory, which the other threads share.
                 resources={"metadata": {"path": str(root / path.parent)}},
-                kernel_manager_class=_kernel_manager(kernel_environment(root, directory), kernels),
+                kernel_manager_class=_kernel_manager(variables, kernels),
                 config=_channel(directory),
                 on_cell_executed=lambda **which: on_cell(),
             )

@@ -13,7 +13,7 @@ import yaml
 
 from companion.chapters import ProjectError
 from companion.files import write_through
-from companion.rendering import RenderingError, read_config, run_jupyter_book, workshop
+from companion.rendering import RenderingError, read_config, run_jupyter_book, sphinx_settings, workshop
 
 PDF = Path("_build/embedding-principle-in-depth.pdf")
 LOG = Path("_build/latex.log")
@@ -58,8 +58,8 @@ def _require_programs() -> None:
 
 def _printed(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of the pages, with what LaTeX needs besides: figures as PDF, and the book's macros."""
-    settings = config["sphinx"]["config"]
-    settings["extensions"] = [*settings["extensions"], CONVERTER]
+    settings = sphinx_settings(config)
+    settings["extensions"] = [*settings.get("extensions", []), CONVERTER]
     settings["nb_mime_priority_overrides"] = [["latex", "image/svg+xml", 5]]
     settings["nb_render_markdown_format"] = "myst"  # tables of outputs, see `companion.printable`
     settings |= {"latex_engine": "xelatex", "latex_use_xindy": False}  # makeindex is part of every TeX
@@ -67,7 +67,7 @@ def _printed(config: dict[str, Any]) -> dict[str, Any]:
         "fontpkg": FONTS,
         "papersize": "a4paper",
         "extraclassoptions": "openany,oneside",
-        "preamble": _preamble(settings["mathjax3_config"]["tex"]["macros"]),
+        "preamble": _preamble(settings.get("mathjax3_config", {}).get("tex", {}).get("macros", {})),
         "tableofcontents": r"\sphinxtableofcontents",
     }
     config["latex"] = {"latex_documents": {"targetname": "book.tex"}, "use_jupyterbook_latex": False}

@@ -90,7 +90,7 @@ def workshop(target: Path) -> Iterator[Path]:
 
 
 def rendering_digest(root: Path) -> str:
-    """SHA-256 over all that the pages are made of: book, settings, sources, benchmarks and executed copies.
+    """SHA-256 over all that the pages are made of: book, settings, sources, outcomes and executed copies.
 
     The address of the repository belongs to it, if it is given.
 
@@ -104,7 +104,8 @@ def rendering_digest(root: Path) -> str:
         for path in (root / folder).rglob("*")
         if path.is_file()
     ]
-    files += [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff")]
+    others = ("_config.yml", "_toc.yml", "constraints.txt", "CITATION.cff", "trust/results.json")
+    files += [root / name for name in others]
     files += [executed_path(chapter) for chapter in find_chapters(root)]
     paths = {path.relative_to(root) for path in files if path.is_file()}
     # Tools leave caches here (Ruff's stands beside book/ruff.toml), and no page is made of them.
@@ -125,13 +126,16 @@ def render_page(root: Path, page: Path, *, run: Path | None = None) -> tuple[Pat
         The rendered file, and what Jupyter Book complained of, but for references to pages that are not rendered.
 
     Raises:
-        ProjectError: when ``_config.yml`` cannot be used.
+        ProjectError: when ``_config.yml`` or the notebook cannot be used.
         RenderingError: when Jupyter Book fails.
     """
+    if page.suffix == ".ipynb":
+        _ = Chapter(root, page).notebook
     config = read_config(root)
-    config.setdefault("sphinx", {}).setdefault("config", {})["companion_draft"] = True
+    settings = sphinx_settings(config)
+    settings["companion_draft"] = True
     if run is not None:
-        config["sphinx"]["config"]["companion_run"] = run.relative_to(root).as_posix()
+        settings["companion_run"] = run.relative_to(root).as_posix()
     target = root / DRAFT if run is None else run.parent / RUN
     listed = {"format": "jb-book", "root": page.with_suffix("").as_posix()}
     others = [{"file": path.with_suffix("").as_posix()} for path in _reference_pages(root) if path != page]
@@ -158,6 +162,19 @@ def read_config(root: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ProjectError("_config.yml: must be a mapping of settings")
     return config
+
+
+def sphinx_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The mapping ``sphinx.config`` of the settings, made if there is none; ProjectError for something else."""
+    found: Any = config
+    for name in ("sphinx", "config"):
+        if found.get(name) is None:
+            found[name] = {}
+        found = found[name]
+        if not isinstance(found, dict):
+            raise ProjectError("_config.yml: sphinx and its config must be mappings of settings")
+    settings: dict[str, Any] = found
+    return settings
 
 
 def _reference_pages(root: Path) -> list[Path]:

@@ -3,7 +3,8 @@
 The renderer runs no kernel. While Sphinx reads a chapter, the outputs in ``_build/executed/`` are put into its cells,
 matched by cell id, so the page and the tests show one and the same execution; a missing or stale copy fails the build.
 The directive ``claim`` shows what the prose declares with what the copy measured. ``claims-table`` and ``status-table``
-are made from the same copies; ``benchmark-tables`` shows what ``make benchmark`` left in ``benchmarks/results``.
+are made from the same copies; ``benchmark-tables`` shows what ``make benchmark`` left in ``benchmarks/results``, and
+``trust-report`` what ``make trust`` left in ``trust/results.json``.
 
 With the configuration value ``companion_draft`` a page shows what there is, stale or missing: for authors. With
 ``companion_run``, the path of a copy that was executed with a reader's parameters, a chapter shows that one.
@@ -30,6 +31,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
+from companion.campaign import trust_markdown
 from companion.certificates import FOLDER, archive_address, find_checker
 from companion.chapters import Chapter, ProjectError
 from companion.claims import Claim, Declaration, format_number
@@ -466,6 +468,20 @@ class BenchmarkTables(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(sections), allow_section_headings=True)
 
 
+class TrustReport(SphinxDirective):
+    """Directive ``trust-report``: what `make trust` left in ``trust/results.json``."""
+
+    def run(self) -> list[Any]:
+        """Make a section of each part of the campaign; the sources that it compares may change at any time."""
+        root = Path(self.env.srcdir)
+        self.env.note_reread()
+        try:
+            sections = trust_markdown(root)
+        except ValueError as error:
+            raise ExtensionError(str(error)) from error
+        return self.parse_text_to_nodes(sections, allow_section_headings=True)
+
+
 def _benchmark(path: Path) -> str:
     try:
         return benchmark_markdown(json.loads(path.read_text(encoding="utf-8")))
@@ -498,4 +514,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_role("verdict", Verdict())
     app.add_directive("status-table", StatusTable)
     app.add_directive("benchmark-tables", BenchmarkTables)
+    app.add_directive("trust-report", TrustReport)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from embedding_principle.arguments import checked
+from embedding_principle.arguments import checked, require_room
 
 FOLDER_VARIABLE = "EMBEDDING_PRINCIPLE_DATA"
 # Where setup.py puts the tables; an editable installation has no such folder.
@@ -202,7 +202,7 @@ def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
         Inputs (n, 1), targets (n, 1) and no labels; for classes one-hot targets (n, m) and labels (n,).
 
     Raises:
-        ValueError: the name is unknown, n < 2, or n < 16 for classes.
+        ValueError: the name is unknown, n < 2, or n < 16 for classes, or the points do not fit in memory.
 
     Example:
         >>> one_dimensional("wave").inputs[[0, -1], 0].tolist()
@@ -217,6 +217,7 @@ def one_dimensional(name: str, *, n: int | None = None) -> Dataset:
     least = 16 if target.classes else 2  # with fewer points some of the class patterns do not overlap
     if n < least:
         raise ValueError(f"n: expected at least {least} for {name!r}, got {n}")
+    require_room("n", n)
     x = torch.linspace(-target.end, target.end, n, dtype=torch.float64)
     if target.classes:
         return _classification(name, x[:, None], target.function(x), target.classes)

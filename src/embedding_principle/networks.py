@@ -384,6 +384,7 @@ class Parametrised:
     def expand(self, *batch: int) -> "Parametrised":
         """The same point, or batch, once for each index of further leading dimensions: views, not copies."""
         batch = tuple(whole("batch", size, 0) for size in batch)
+        require_room("batch", *batch, *self.theta.shape)  # what looks at all of a view needs that room
         return self.with_theta(self.theta.expand(*batch, *self.theta.shape))
 
     def layers(self) -> list[Layer]:

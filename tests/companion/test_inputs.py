@@ -241,3 +241,23 @@ def test_a_cell_that_announces_a_figure_and_shows_none_fails_the_chapter(
     add_figure(root / "book/one.ipynb", source)
     (outcome,) = run_chapters(choose_chapters(root, []))
     assert outcome.error == "cell 'figure' has an alternative text (metadata mystnb.image.alt), but shows no figure"
+
+
+def test_threads_and_instructions_are_varied_on_purpose_alone_and_such_a_copy_is_none_of_the_book_s(
+    tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    code = ["import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ.get('ATEN_CPU_CAPABILITY'))"]
+    root = tiny.project(tmp_path, {"one": {"code": code}})
+    varied = {"OMP_NUM_THREADS": "2", "ATEN_CPU_CAPABILITY": "default"}
+    (outcome,) = run_chapters([one(root)], engine=execution.LocalKernels(environment=varied))
+    assert printed(outcome) == "2 default\n"
+    assert state_of(one(root)) == "stale"
+    reason = "it was made with ATEN_CPU_CAPABILITY=default, OMP_NUM_THREADS=2"
+    assert why_stale(one(root), outcome.copy) == reason
+    (outcome,) = run_chapters([one(root)])
+    assert (outcome.executed, printed(outcome), state_of(one(root))) == (True, "1 None\n", "fresh")
+
+
+def test_nothing_but_threads_and_instructions_can_be_varied() -> None:
+    with pytest.raises(ValueError, match=r"environment: PYTHONPATH cannot be varied; .*OMP_NUM_THREADS"):
+        execution.LocalKernels(environment={"PYTHONPATH": "theirs", "OMP_NUM_THREADS": "2"})

@@ -80,3 +80,31 @@ def test_only_what_is_html_alone_becomes_text() -> None:
     assert first.data == {"text/markdown": "words"}
     assert "image/svg+xml" in second.data
     assert third.text == "said"
+
+
+@pytest.mark.parametrize(
+    "settings", ["title: A", "sphinx:", "sphinx: {config: }", "sphinx: {config: {extensions: [a]}}"]
+)
+def test_settings_without_macros_or_extensions_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    with_programs(tmp_path / "bin", monkeypatch, "exit 0")
+    (tmp_path / "_config.yml").write_text(settings, encoding="utf-8")
+    given = []
+
+    def written(root: Path, folder: Path, *options: str) -> str:
+        given.append(yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8")))
+        raise RenderingError("not here")
+
+    monkeypatch.setattr(printing, "run_jupyter_book", written)
+    with pytest.raises(RenderingError, match="not here"):
+        render_pdf(tmp_path)
+    assert given[0]["sphinx"]["config"]["extensions"][-1] == printing.CONVERTER
+
+
+@pytest.mark.parametrize("settings", ["sphinx: [a]", "sphinx: {config: 3}"])
+def test_settings_of_another_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> None:
+    with_programs(tmp_path / "bin", monkeypatch, "exit 0")
+    (tmp_path / "_config.yml").write_text(settings, encoding="utf-8")
+    with pytest.raises(ProjectError, match=r"_config.yml: sphinx and its config must be mappings"):
+        render_pdf(tmp_path)

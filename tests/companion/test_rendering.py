@@ -442,3 +442,21 @@ def test_a_failing_chapter_stops_the_build_after_the_others_have_run(
     said = capsys.readouterr()
     assert "2 of 2 chapters executed, 1 failed" in said.out
     assert "one failed; see _build/executed/book/one.failed.ipynb\n  cell [2] raised ZeroDivisionError" in said.err
+
+
+@pytest.mark.parametrize("command", [["page", "one"], ["pdf"]])
+def test_a_torn_notebook_is_refused_before_anything_is_rendered(
+    tmp_path: Path,
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    root = tiny.project(tmp_path, {"one": {"code": ["1"]}})
+    (root / "_config.yml").write_text(CONFIG, encoding="utf-8")
+    path = root / "book/one.ipynb"
+    path.write_bytes(path.read_bytes()[:300])
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("companion.rendering.run_jupyter_book", None)  # whatever renders would raise TypeError
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("companion: book/one.ipynb: ")

@@ -109,3 +109,15 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "b.json: no ledger of this book; write one" in said
     assert said.count("\n") == 1
     assert main(["compare", str(good), str(tmp_path / "missing.json")]) == 2
+
+
+def test_a_report_is_not_written_over_something_else(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("companion.commands.run_chapters", None)  # whatever runs would raise TypeError
+    before = Path("_toc.yml").read_bytes()
+    for target, said in (("_toc.yml", "is no report"), (".", "is a folder"), ("/", "is a folder")):
+        assert main(["check", "--junit", target]) == 2
+        assert said in capsys.readouterr().err
+    assert Path("_toc.yml").read_bytes() == before

@@ -22,6 +22,16 @@ def test_verify_passes_the_checkers_answer_on(tmp_path: Path, capfd: pytest.Capt
     assert main(["verify", str(tmp_path / "missing.json")]) == 1
 
 
+def test_an_output_that_takes_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "_toc.yml").write_text("root: a", encoding="utf-8")
+    (tmp_path / "broken.json").write_text("{}", encoding="utf-8")
+    command = [sys.executable, "-m", "companion", "verify", "broken.json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "companion: a file: No space left on device\n"
+
+
 def archive(path: Path, *texts: str) -> Path:
     path.write_bytes(Certificates.of(texts).archive(path.stem))
     return path

@@ -876,6 +876,26 @@ def test_a_numpy_array_is_named_as_one_and_the_remedy_works(call: Callable[[Any]
     assert torch.equal(torch.as_tensor(X.numpy()), X)
 
 
+MANY = 2**31
+IMMENSE = Network.uniform((10**6, 10**6, 10**6), relu)
+TOO_MANY: dict[str, Callable[[], object]] = {
+    "batch": lambda: point(SMOOTH).expand(MANY),
+    "points of a line": lambda: datasets.one_dimensional("wave", n=MANY),
+    "runs of tilting": lambda: tilting.log_estimates(**measuring("tilting") | {"runs": MANY}),
+    "runs of splitting": lambda: multilevel.log_estimates(**measuring("multilevel") | {"runs": MANY}),
+    "copies of an immense network": lambda: compatible.three_fold(IMMENSE),
+    "points of a path": lambda: symmetry.along(X, steps=MANY),
+    "coordinates of a split": lambda: splitting.splitting_coordinates(IMMENSE, 0, 0, (0.5, 0.5)),
+    "coordinates of a null neuron": lambda: splitting.null_coordinates(IMMENSE, 0),
+}
+
+
+@pytest.mark.parametrize("call", TOO_MANY.values(), ids=TOO_MANY)
+def test_what_no_memory_holds_is_refused_before_it_is_allocated(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"\w+: this asks for more than 268435456 numbers at once"):
+        call()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_other_float_types_are_computed_with_in_float64(dtype: torch.dtype) -> None:
     theta, inputs = point(DEEP).theta.to(dtype), X.to(dtype)

@@ -1,16 +1,19 @@
 """What the book keeps of others' scripts is what their authors released, byte for byte."""
 
 import hashlib
-import re
 from pathlib import Path
 
-UPLOT = Path("book", "assets", "uplot")
+import pytest
+
+ASSETS = Path("book", "assets")
 
 
-def test_uplot_is_what_its_readme_says(root: Path) -> None:
-    folder = root / UPLOT
-    sums = dict(re.findall(r"^\| `(.+)` \| `([0-9a-f]{64})` \|$", (folder / "README.md").read_text("utf-8"), re.M))
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    del found["README.md"]
-    assert found == sums
-    assert (folder / "LICENSE").read_text("utf-8").startswith("The MIT License")
+@pytest.mark.parametrize(("name", "licence"), [("uplot", "The MIT License"), ("mathjax", "Apache License")])
+def test_every_file_of_others_is_the_one_that_is_recorded(root: Path, name: str, licence: str) -> None:
+    folder = root / ASSETS / name
+    lines = (folder / "checksums.txt").read_text("utf-8").splitlines()
+    recorded = {file: digest for digest, file in (line.split("  ") for line in lines)}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("README.md", "checksums.txt")]
+    found = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert found == recorded
+    assert licence in (folder / "LICENSE").read_text("utf-8")[:200]

@@ -34,6 +34,8 @@ Tangents = dict[int, Tensor]
 def closed_form_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P), exactly symmetric, of a network without batch normalization.
 
+    It is not finite where float64 overflows.
+
     Raises:
         ValueError: if θ is not of that shape, or the network has batch normalization.
 

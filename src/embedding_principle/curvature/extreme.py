@@ -34,6 +34,8 @@ class ExtremeEigenvalues:
 def hessian_vector_product(risk: Risk, theta: Tensor) -> Callable[[Tensor], Tensor]:
     """The map v ↦ ∇²R_S(θ) v on vectors (P,): one gradient is taken, and its graph kept for every product.
 
+    The product is not finite where float64 overflows.
+
     Args:
         risk: the empirical risk; batch normalization is allowed.
         theta: θ, (P,).

@@ -43,6 +43,8 @@ def hessian(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Tensor:
 def formal_hessian(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Tensor:
     """The same by its formula alone: on a kink, with autograd's choice of σ′ and σ″ there. For steps of a search.
 
+    It is not finite where θ is not, or where float64 overflows.
+
     Example:
         >>> from embedding_principle.activations import relu
         >>> from embedding_principle.networks import Network
@@ -91,6 +93,8 @@ def derivatives(risk: Risk, theta: Tensor, *, ridge: float = 0.0) -> Derivatives
 @checked
 def differentiated_hessian(risk: Risk, theta: Tensor) -> Tensor:
     """∇²R_S(θ) for θ (S, P) by automatic differentiation: any network, but many times slower.
+
+    It is not finite where θ is not, or where float64 overflows.
 
     Example:
         >>> from embedding_principle.networks import Network

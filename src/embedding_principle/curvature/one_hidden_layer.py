@@ -122,7 +122,7 @@ def _neurons(network: Network) -> Tensor:
 
 @checked
 def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
-    """∇²R_S(θ) for θ (S, P), exactly symmetric.
+    """∇²R_S(θ) for θ (S, P), exactly symmetric; not finite where float64 overflows.
 
     Raises:
         ValueError: if θ is not of that shape, or for another architecture.

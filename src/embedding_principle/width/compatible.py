@@ -19,7 +19,16 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
-from embedding_principle.arguments import check_fields, checked, number, real, require_tensor, variable, whole
+from embedding_principle.arguments import (
+    check_fields,
+    checked,
+    number,
+    real,
+    require_room,
+    require_tensor,
+    variable,
+    whole,
+)
 from embedding_principle.curvature.passes import passes_over
 from embedding_principle.networks import Layer, Network, Parametrised, flatten
 from embedding_principle.risks import Risk
@@ -258,7 +267,7 @@ def three_fold(network: Network) -> Embedding:
     """Three copies of the whole network with last weights (W, W, −W): Example 5.1 of Zhang et al. (2022).
 
     Raises:
-        ValueError: if there is no hidden layer, or batch normalization.
+        ValueError: if there is no hidden layer, or batch normalization, or the copies would not fit in memory.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -267,6 +276,7 @@ def three_fold(network: Network) -> Embedding:
     """
     network.check_hidden(0)
     widths, depth = network.widths, network.depth
+    require_room("network", 3 * max(widths), 3 * max(widths))
     copies = [torch.arange(width).repeat(3 if 0 < level < depth else 1) for level, width in enumerate(widths)]
     factors = [torch.ones(len(copies[1]), widths[0])]
     factors += [torch.eye(3).kron(torch.ones(widths[level + 1], widths[level])) for level in range(1, depth - 1)]

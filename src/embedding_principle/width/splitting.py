@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from embedding_principle.arguments import checked, number, real, whole
+from embedding_principle.arguments import checked, number, real, require_room, whole
 from embedding_principle.curvature.inertia import Counts, inertia
 from embedding_principle.curvature.passes import Passes, passes_over
 from embedding_principle.networks import Layer, Network, Parametrised
@@ -135,7 +135,7 @@ def splitting_coordinates(network: Network, position: int, neuron: int, shares: 
         last; then ζ_k, p for each copy but the last.
 
     Raises:
-        ValueError: as `split`, or for batch normalization.
+        ValueError: as `split`, or for batch normalization, or if T would not fit in memory.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -144,6 +144,7 @@ def splitting_coordinates(network: Network, position: int, neuron: int, shares: 
     """
     _plain(network)
     copies = _shares(shares)
+    require_room("network", network.n_parameters, network.n_parameters)
     base = split(Parametrised(network, torch.eye(network.n_parameters, dtype=torch.float64)), position, neuron, shares)
     wider, count = base.network, len(copies) - 1
     width, (d, p) = network.widths[position + 1], _sizes(network, position)
@@ -179,7 +180,7 @@ def null_coordinates(network: Network, position: int, bias: float = 0.0) -> Tens
         (P′, P′), invertible; columns in the order θ, u (d of them), ζ (p of them).
 
     Raises:
-        ValueError: if there is no such layer, or for batch normalization.
+        ValueError: if there is no such layer, or for batch normalization, or if T would not fit in memory.
 
     Example:
         >>> from embedding_principle.activations import tanh
@@ -188,6 +189,7 @@ def null_coordinates(network: Network, position: int, bias: float = 0.0) -> Tens
     """
     _plain(network)
     bias = number("bias", bias)
+    require_room("network", network.n_parameters, network.n_parameters)
     base = with_null_neuron(Parametrised(network, torch.eye(network.n_parameters, dtype=torch.float64)), position)
     wider = base.network
     d, p = _sizes(network, position)

@@ -61,7 +61,7 @@ class StrictSaddle:
 
 @checked
 def second_order_part(risk: Risk, theta: Tensor) -> Tensor:
-    """H2 = H − H1, the part of the Hessian that comes with the residuals, (P, P).
+    """H2 = H − H1, the part of the Hessian that comes with the residuals, (P, P); not finite where float64 overflows.
 
     Args:
         risk: of a network without batch normalization.

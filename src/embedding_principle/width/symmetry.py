@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
-from embedding_principle.arguments import checked, class_numbers, number, real, whole
+from embedding_principle.arguments import checked, class_numbers, number, real, require_room, whole
 from embedding_principle.networks import Layer, Parametrised, with_ones
 from embedding_principle.risks import Risk, squared_error
 
@@ -317,7 +317,7 @@ def along(corners: Tensor, *, steps: int = 20) -> Tensor:
         steps: in each segment.
 
     Raises:
-        ValueError: if there are fewer corners, or no step.
+        ValueError: if there are fewer corners, or no step, or the points would not fit in memory.
 
     Example:
         >>> along(torch.tensor([[0.0], [1.0], [3.0]]), steps=2).flatten().tolist()
@@ -326,6 +326,7 @@ def along(corners: Tensor, *, steps: int = 20) -> Tensor:
     corners, steps = real("corners", corners, ("C", "P")), whole("steps", steps, 1)
     if len(corners) < 2:
         raise ValueError("corners: expected at least two, got one; add where the path ends")
+    require_room("steps", steps, *corners.shape)
     part = (torch.arange(steps, dtype=torch.float64) / steps)[:, None]
     inner = corners[:-1, None] + part * (corners[1:, None] - corners[:-1, None])
     return torch.cat([inner.flatten(0, 1), corners[-1:]])
@@ -359,7 +360,7 @@ def relaxed_path(
         noise: standard deviation of that bend.
 
     Returns:
-        The beads, (beads, P), the first and last as given.
+        The beads, (beads, P), the first and last as given; not finite where float64 overflows.
 
     Raises:
         ValueError: if a point is not a finite (P,), or a number is out of range.

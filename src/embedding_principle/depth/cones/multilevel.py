@@ -42,8 +42,8 @@ def log_estimates(normals: Tensor, centre: Tensor, *, particles: int, runs: int,
         Logarithms, (runs,); −∞ for a run in which no particle reached a level.
 
     Raises:
-        ValueError: if c is not a unit vector in the cone, there are no particles or no runs, or the particles do not
-            fit in memory.
+        ValueError: if c is not a unit vector in the cone, there are no particles or no runs, or the particles of one
+            run do not fit in memory, or one number of each particle of all runs.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -55,6 +55,7 @@ def log_estimates(normals: Tensor, centre: Tensor, *, particles: int, runs: int,
     normals = real("normals", normals, ("n", "D"))
     centre, runs = real("centre", centre, (normals.shape[1],)), whole("runs", runs, 1)
     require_room("particles", whole("particles", particles, 1), sum(normals.shape))
+    require_room("runs", runs, particles)
     if not (normals @ centre > 0).all() or abs(float(centre.norm()) - 1) > _UNIT:
         raise ValueError("centre: expected a unit vector inside the cone; see interior_direction")
     levels = _levels(normals, centre, particles, generator)

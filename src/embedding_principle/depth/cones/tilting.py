@@ -52,7 +52,7 @@ def log_estimates(normals: Tensor, *, points: int, runs: int, generator: Generat
 
     Raises:
         ValueError: if rows are linearly dependent or fewer than two, the points are no power of two, there is no run,
-            or the points do not fit in memory.
+            or the weights of all runs, or the points of one, do not fit in memory.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -63,6 +63,7 @@ def log_estimates(normals: Tensor, *, points: int, runs: int, generator: Generat
     normals = real("normals", normals, ("n", "D"))
     points, runs = power_of_two("points", points), whole("runs", runs, 1)
     require_room("points", points, len(normals))
+    require_room("runs", runs, points)
     rows = normalize(scaled(normals, dim=1)[0], dim=1).numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = _lower_slopes(rows @ rows.T)
