@@ -109,7 +109,7 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
             boxes = problem.proposals(centre) if radius is None else iter([(centre, problem.short(radius))])
             for centre, side in boxes:
                 verdict = test(centre, side)
-                if verdict.result != "undecided":
+                if verdict.result != "undecided" or verdict.reason == _NOT_THERE:
                     return problem.certificate(verdict, centre, side)
     return problem.certificate(verdict, centre, side)
 

@@ -237,6 +237,9 @@ def test_other_risks_are_refused() -> None:
         atlas(Risk(NEURON, risk.inputs.flip(0), risk.targets))
     with pytest.raises(ValueError, match="risk: the atlas needs equidistant inputs"):
         atlas(Risk(NEURON, risk.inputs**2, risk.targets))
+    jittered = 1 + 7.5e-15 * torch.arange(len(risk.inputs), dtype=torch.float64)[:, None]
+    with pytest.raises(ValueError, match="risk: the atlas needs equidistant inputs"):
+        atlas(Risk(NEURON, jittered, risk.targets))
     with pytest.raises(ValueError, match="risk: the regression slope of the targets is zero"):
         atlas(Risk(NEURON, risk.inputs, (risk.inputs - 4.5) ** 2))
     with pytest.raises(ValueError, match="risk: the atlas is one of the squared error"):

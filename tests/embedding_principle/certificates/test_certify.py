@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from embedding_principle.activations import Activation, gelu, hard_tanh, leaky_relu, relu, sigmoid, softplus, tanh
+from embedding_principle.activations import (
+    Activation,
+    AffinePiece,
+    gelu,
+    hard_tanh,
+    leaky_relu,
+    relu,
+    sigmoid,
+    softplus,
+    tanh,
+)
 from embedding_principle.certificates import check
 from embedding_principle.certificates.certify import TOO_SMALL, Certificate, Problem, certify
 from embedding_principle.certificates.certify import _Verdict as Verdict
 from embedding_principle.certificates.enclosures import enclosure
 from embedding_principle.certificates.intervals import Ball
+from embedding_principle.critical_points import search
 from embedding_principle.networks import Network, Parametrised
 from embedding_principle.planting import plant
 from embedding_principle.risks import Risk, cross_entropy
@@ -241,3 +253,44 @@ def test_what_cannot_be_certified_is_refused_by_name() -> None:
     normalized = Risk(Network.uniform((1, 2, 1), tanh, batch_norm_epsilon=1e-5), risk.inputs, risk.targets[:, :1])
     with pytest.raises(ValueError, match="batch normalization"):
         certify(normalized, torch.ones(normalized.network.n_parameters))
+
+
+def test_under_cross_entropy_a_box_without_points_of_its_slice_is_not_refuted() -> None:
+    """All outputs may be shifted together: critical points of other slices may lie in the box."""
+    x = torch.tensor([[0.0], [1.0], [2.0], [3.0]], dtype=torch.float64)
+    y = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.75, 0.25], [0.25, 0.75]], dtype=torch.float64)
+    risk = Risk(Network((1, 2)), x, y, cross_entropy)
+    found = search(risk, torch.zeros(1, 4, dtype=torch.float64)).lowest()
+    proof = certify(risk, found)
+    assert proof.result == "proved"
+    shifted = torch.tensor(proof.centre, dtype=torch.float64)
+    shifted[2:] += torch.tensor([0.9e-3, -0.9e-3], dtype=torch.float64)
+    away = certify(risk, shifted, radius=1e-3)
+    assert (away.result, "last output" in away.reason) == ("undecided", True)
+    with pytest.raises(ValueError, match="risk: with one output cross-entropy is constant"):
+        certify(Risk(Network((1, 1)), x, torch.ones_like(x), cross_entropy), torch.zeros(2))
+
+
+def test_only_this_librarys_own_activations_are_believed() -> None:
+    x = torch.linspace(-5, 5, 9, dtype=torch.float64)[:, None]
+    theta = torch.tensor([1.0, 0.3, 0.5, 0.1], dtype=torch.float64)
+    bent = Activation(
+        "bent",
+        lambda z: torch.nn.functional.hardtanh(z) + (z < -3.5) * (z + 3.5) ** 2,
+        lambda z: (z.abs() < 1) + (z < -3.5) * 2 * (z + 3.5),
+        torch.zeros_like,
+        (AffinePiece(-1.0, 1.0, 1.0),),
+    )
+    disguised = Activation("tanh", torch.sin, torch.cos, lambda z: -torch.sin(z))
+    for activation in (bent, disguised):
+        with pytest.raises(ValueError, match="activation: "):
+            certify(Risk(Network.uniform((1, 1, 1), activation), x, x**2), theta)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+@pytest.mark.parametrize("size", [1e154, 1e160, 1e200])
+def test_a_risk_that_overflows_is_not_proved(size: float) -> None:
+    x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
+    risk = Risk(Network((1, 1)), x, size * torch.tensor([[0.0], [1.0], [1.0]], dtype=torch.float64))
+    found = certify(risk, size * torch.tensor([0.5, 1 / 6], dtype=torch.float64), radius=size * 1e-10)
+    assert found.result != "proved" or all(map(math.isfinite, found.risk or (math.nan,)))

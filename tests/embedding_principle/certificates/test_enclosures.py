@@ -131,7 +131,7 @@ def test_a_kink_makes_everything_unknown() -> None:
 def test_what_has_no_enclosure_is_refused_by_name() -> None:
     x = torch.randn(4, 1, generator=torch.Generator().manual_seed(0))
     risk = Risk(Network.uniform((1, 1, 1), gelu), x, x)
-    with pytest.raises(ValueError, match="tanh, sigmoid, softplus and piecewise affine σ, got gelu"):
+    with pytest.raises(ValueError, match="the piecewise affine ones of `activations`, got gelu"):
         enclosure(risk, Ball(np.ones(4)))
     with pytest.raises(ValueError, match="a ball of 2 parameters"):
         enclosure(Risk(Network((1, 1)), x, x), Ball(np.ones(3)))

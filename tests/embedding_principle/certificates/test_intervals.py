@@ -110,3 +110,11 @@ def test_balls_are_taken_apart_and_put_together() -> None:
     assert pair[:, 0].radius.tolist() == [0.5, 0.5]
     assert pair.holds([[1.4, 3.0], [1.5, 4.0]])
     assert not pair.holds([[1.4, 3.0], [1.5, 4.1]])
+
+
+def test_an_exponential_whose_middle_underflows_holds_its_upper_end() -> None:
+    flint.ctx.prec = 300
+    for middle, radius in [(-745.5, 709.0), (-800.0, 790.0), (-1500.0, 1490.0), (-700.0, 650.0), (-746.0, 1.0)]:
+        ball = Ball(middle, radius).exp()
+        upper = (flint.arb(middle) + flint.arb(radius)).exp()
+        assert abs(upper - flint.arb(float(ball.middle))) <= flint.arb(float(ball.radius))

@@ -17,6 +17,7 @@ from embedding_principle.certificates.wider import certified_lifts, certify_lift
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.depth.spare_neurons import spare_neuron_lift, with_spare_neuron
 from embedding_principle.networks import Network, Parametrised
+from embedding_principle.planting import plant
 from embedding_principle.risks import Risk
 from embedding_principle.width.splitting import split
 
@@ -95,6 +96,7 @@ def test_a_point_away_from_the_lifted_set_is_near_to_it_in_the_document_too() ->
     risk, proof = narrow("two neurons")
     deep = lift(point("two neurons"), risk.inputs, [Insertion(1, 3, relu)], generator=torch.Generator().manual_seed(1))
     step = torch.randn(len(deep.theta), generator=torch.Generator().manual_seed(0))
+    step[: len(deep.layers()[0].incoming.flatten())] = 0  # the layer before stays that of the narrow point
     moved = Parametrised(deep.network, deep.theta + 1e-3 * step)
     near, far = certify_lift(risk, proof, deep, 1), certify_lift(risk, proof, moved, 1)
     assert near.radius < 1e-9
@@ -268,7 +270,9 @@ def test_splits_stay_undecided_or_are_refused() -> None:
         with pytest.raises(ValueError, match="share"):
             certify_split(risk, proof, 0, 0, share)
     weight = abs(proof.centre[2])
-    silent = certify_split(risk, replace(proof, radius=2 * weight), 0, 0, 0.5)
+    wide = json.loads(proof.document) | {"radius": (2 * weight).hex()}
+    blind = replace(proof, radius=2 * weight, document=check.sealed(wide))
+    silent = certify_split(risk, blind, 0, 0, 0.5)
     assert (silent.result, silent.reason) == ("undecided", "the outgoing weight may be zero")
     several, of_several = narrow("two outputs")
     with pytest.raises(ValueError, match="single neuron"):
@@ -298,6 +302,40 @@ def test_a_lift_must_be_of_this_network() -> None:
     deep = lift(point("shallow"), risk.inputs, [Insertion(0, 2, relu)], generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="with a layer inserted at position 1"):
         certify_lift(risk, proof, deep, 1)
-    smooth = Parametrised(Network((1, 1, 1, 1), (tanh, tanh)), torch.zeros(6))
+    thin = lift(point("shallow"), risk.inputs, [Insertion(0, 1, relu)], generator=torch.Generator().manual_seed(0))
+    smooth = Parametrised(thin.network.with_activation(0, tanh), thin.theta)
     with pytest.raises(ValueError, match="piecewise affine"):
         certify_lift(risk, proof, smooth, 0)
+
+
+def test_nothing_is_proved_of_other_layers_than_those_that_were_certified() -> None:
+    risk, proof = narrow("shallow")
+    deep = lift(point("shallow"), risk.inputs, [Insertion(0, 2, relu)], generator=torch.Generator().manual_seed(0))
+    assert certify_lift(risk, proof, deep, 0).result == "proved"
+    theta = deep.theta.clone()
+    theta[-2] += 100
+    with pytest.raises(ValueError, match="point: its other layers are not those"):
+        certify_lift(risk, proof, deep.with_theta(theta), 0)
+
+
+def test_a_proof_is_of_its_network_and_not_of_another_with_as_many_parameters() -> None:
+    generator = torch.Generator().manual_seed(0)
+    network = Network.uniform((1, 1, 2, 1), sigmoid)
+    theta = network.initial(generator, scale=1.5, bias_scale=1.0)
+    x = torch.randn(20, 1, generator=generator)
+    risk = plant(Parametrised(network, theta), x, generator=generator, residual=0.1)
+    proof = certify(risk, theta)
+    assert proof.result == "proved"
+    turned = risk.on(Network.uniform((1, 2, 1, 1), sigmoid))
+    assert turned.network.n_parameters == network.n_parameters
+    with pytest.raises(ValueError, match="proof: is about another network"):
+        certify_split(turned, proof, 0, 0, 0.5)
+    with pytest.raises(ValueError, match="proof: is about another network"):
+        certify_split(risk, replace(proof, centre=tuple(v + 1.0 for v in proof.centre)), 1, 0, 0.5)
+
+
+@pytest.mark.parametrize("share", [1e-60, 5e-324, 1e300])
+def test_shares_that_a_certificate_cannot_hold_are_refused(share: float) -> None:
+    risk, proof = narrow("shallow")
+    with pytest.raises(ValueError, match=r"share: .* has digits that certificates do not hold"):
+        certify_split(risk, proof, 0, 0, share)
