@@ -202,10 +202,11 @@ def _on_grid(risk: Risk) -> Risk:
     n = len(inputs)
     if n < 5:
         raise ValueError(f"risk: has {n} samples, not more than parameters; give 5 or more")
-    even = torch.linspace(float(inputs[0]), float(inputs[-1]), n, dtype=torch.float64)
+    given = [Fraction(float(value)) for value in inputs[:, 0]]
+    spacing = (given[-1] - given[0]) / (n - 1)
     # Ways to compute equidistant points differ by some units in the last place.
-    spacing = float(inputs[-1] - inputs[0]) / (n - 1)
-    if not (spacing > 0 and bool(((inputs[:, 0] - even).abs() <= 2.0**-36 * spacing).all())):
+    slack = spacing / 2**36
+    if not (spacing > 0 and all(abs(value - given[0] - j * spacing) <= slack for j, value in enumerate(given))):
         raise ValueError("risk: the atlas needs equidistant inputs in increasing order; sort or resample them")
     return Risk(network, torch.arange(n, dtype=torch.float64)[:, None], risk.targets)
 

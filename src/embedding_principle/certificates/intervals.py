@@ -235,4 +235,4 @@ class Ball:
             radius = middle * (grown + _FUNCTION * (1 + grown)) * _UP + _TINY
             # Where the middle underflows, the upper end may not; the sum in the exponent is known to 2^-40.
             upper = np.exp(self.middle + self.radius + 2.0**-40 * (1 + self.radius)) * (1 + 2 * _FUNCTION)
-        return Ball(middle, np.where(middle < 1e-280, np.maximum(radius, upper * _UP + _TINY), radius))
+        return Ball(middle, np.where(middle < 1e-280, upper * _UP + _TINY, radius))
