@@ -60,7 +60,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class Verdict:
     """The outcome of one test of one box."""
 
     result: Result
@@ -103,7 +103,7 @@ def certify(risk: Risk, theta: Tensor, *, radius: float | None = None) -> Certif
     if radius is not None and not (math.isfinite(radius) and radius > 2.0**-150):
         raise ValueError(f"radius: must be finite and above 2^-150, got {radius}; None proposes one")
     problem = Problem(risk)
-    verdict, centre, side = _Verdict("undecided", _SINGULAR), _readable(theta.detach().numpy()), radius or math.nan
+    verdict, centre, side = Verdict("undecided", _SINGULAR), _readable(theta.detach().numpy()), radius or math.nan
     with np.errstate(all="ignore"):
         for test in (problem.by_floats, problem.by_whole_numbers):
             boxes = problem.proposals(centre) if radius is None else iter([(centre, problem.short(radius))])
@@ -216,50 +216,50 @@ class Problem:
         """θ as certificates write it: layer by layer, for each neuron its weights and bias."""
         return [self.texts(layer.incoming, "theta") for layer in self.risk.network.layers(from_numpy(centre))]
 
-    def by_floats(self, centre: Floats, side: float) -> _Verdict:
+    def by_floats(self, centre: Floats, side: float) -> Verdict:
         """The test in floats with bounds of their errors, but for the gradient."""
         over = enclosure(self.risk, Ball(centre, side))
         hessian = self._free(over.hessian())
         inverse = hessian.near_inverse()
         if inverse is None:
-            return _Verdict("undecided", TOO_LARGE)
+            return Verdict("undecided", TOO_LARGE)
         newton = Ball(inverse) @ self._exact_gradient(centre)
         spread = (np.eye(len(inverse)) - Ball(inverse) @ hessian).norm()
         if bool((newton.least() > side * (1 + spread) * (1 + 2.0**-50)).any()):
             # Under cross-entropy only points with the last output as at the centre are looked at.
             return (
-                _Verdict("undecided", _NOT_THERE) if self.fixed else _Verdict("refuted", "no critical point in the box")
+                Verdict("undecided", _NOT_THERE) if self.fixed else Verdict("refuted", "no critical point in the box")
             )
         if not spread < _CLEAR:
-            return _Verdict("undecided", TOO_LARGE)
+            return Verdict("undecided", TOO_LARGE)
         if not float(newton.magnitude().max()) < side * (1 - spread) * (1 - 2.0**-50):
-            return _Verdict("undecided", TOO_SMALL)
+            return Verdict("undecided", TOO_SMALL)
         negative = hessian.negative_directions()
         if negative is None:
-            return _Verdict("undecided", "the signs of the eigenvalues are not clear in floats")
+            return Verdict("undecided", "the signs of the eigenvalues are not clear in floats")
         return self._proved(negative, float(over.risk.middle), float(over.risk.radius))
 
-    def by_whole_numbers(self, centre: Floats, side: float) -> _Verdict:
+    def by_whole_numbers(self, centre: Floats, side: float) -> Verdict:
         """The test as the checker makes it."""
         layers = self._layers(centre)
         try:
             box = _Network(*self._given, layers, check.read(side.hex()))
             negative, reach = check.solved(box.hessian(), [_Network(*self._given, layers).gradient])
         except ValueError as error:
-            return _Verdict("undecided", str(error).removeprefix("undecided: "))
+            return Verdict("undecided", str(error).removeprefix("undecided: "))
         if reach >= check.read(side.hex()):
-            return _Verdict("undecided", TOO_SMALL)
+            return Verdict("undecided", TOO_SMALL)
         return self._proved(negative, _in_floats(box.risk.m[0]), _in_floats(box.risk.r + 1))
 
-    def _proved(self, negative: int, risk: float, radius: float) -> _Verdict:
+    def _proved(self, negative: int, risk: float, radius: float) -> Verdict:
         # The checker's radii are those of the least certain sample, so it is given room.
         room = 16 * radius + 2.0**-50 * abs(risk) + 2.0**-150
         ends = _rounded(risk - room, math.floor), _rounded(risk + room, math.ceil)
         if not all(map(math.isfinite, ends)):
-            return _Verdict("undecided", "the risk overflows float64")
-        return _Verdict("proved", "", (negative, self.fixed, len(self.free) - negative), ends)
+            return Verdict("undecided", "the risk overflows float64")
+        return Verdict("proved", "", (negative, self.fixed, len(self.free) - negative), ends)
 
-    def certificate(self, verdict: _Verdict, centre: Floats, side: float) -> Certificate:
+    def certificate(self, verdict: Verdict, centre: Floats, side: float) -> Certificate:
         """The verdict as a user gets it."""
         where = (side, tuple(map(float, centre)))
         if verdict.result != "proved":

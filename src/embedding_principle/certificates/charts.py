@@ -3,14 +3,11 @@
 The neuron tanh(w x + b) with w > 0 matters through the span of 1 and its values alone, and so through any *feature*
 φ(u, v) with span(1, φ) = span(1, tanh(w x + b)). With c = −b / w, where the neuron changes its sign, the charts are
 
-=========  ==========================================  =========================================  ======================
-chart      coordinates (u, v)                          φ_j, j = 0 … n − 1                         covers, with w₀ of it
-=========  ==========================================  =========================================  ======================
-cell k     p = e^(−2w(c−k)), q = e^(−2w(k+1−c))        ∓(1 − Q_j) / (1 + Q_j), Q_j = p^α q^β      k ≤ c ≤ k + 1, w ≥ w₀
-left       s = e^(2wc), ρ = e^(−2w)                    ρ^j / (1 + s ρ^j)                          c ≤ 0, w ≥ w₀
-right      the mirror image of left                    with n − 1 − j in place of j               c ≥ n − 1, w ≥ w₀
-flat       w, T = tanh(b + w (n−1)/2)                  θ / (w (1 + T θ)), θ = tanh(w (j−(n−1)/2)) w ≤ w₀
-=========  ==========================================  =========================================  ======================
+- cell k: (u, v) = (p, q), p = e^(−2w(c−k)), q = e^(−2w(k+1−c)), φ_j = ∓(1 − Q_j) / (1 + Q_j), Q_j = p^α q^β; it covers
+  k ≤ c ≤ k + 1, w ≥ w₀;
+- left: (s, ρ), s = e^(2wc), ρ = e^(−2w), φ_j = ρ^j / (1 + s ρ^j); it covers c ≤ 0, w ≥ w₀;
+- right: the mirror image of left, with n − 1 − j in place of j; it covers c ≥ n − 1, w ≥ w₀;
+- flat: (w, T), T = tanh(b + w (n−1)/2), φ_j = θ / (w (1 + T θ)), θ = tanh(w (j − (n−1)/2)); it covers w ≤ w₀,
 
 with (α, β) = (k+1−j, k−j) and the upper sign for j ≤ k, (j−k−1, j−k) and the lower sign for j > k. Every point of the
 half-plane has w ≤ w₀ or w ≥ w₀, and in the second case c ≤ 0, or c ≥ n − 1, or c in some [k, k + 1]: the charts cover

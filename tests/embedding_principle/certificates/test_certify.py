@@ -21,8 +21,7 @@ from embedding_principle.activations import (
     tanh,
 )
 from embedding_principle.certificates import check
-from embedding_principle.certificates.certify import TOO_SMALL, Certificate, Problem, certify
-from embedding_principle.certificates.certify import _Verdict as Verdict
+from embedding_principle.certificates.certify import TOO_SMALL, Certificate, Problem, Verdict, certify
 from embedding_principle.certificates.enclosures import enclosure
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.critical_points import search
