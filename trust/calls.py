@@ -24,8 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as with_seed
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,7 +32,7 @@ import embedding_principle
 from embedding_principle.networks import Network, Parametrised
 from embedding_principle.risks import Risk
 from trust.drawn import BAD, changed, seeds
-from trust.pieces import Found, Piece, Scope, load
+from trust.pieces import Found, Piece, Scope, load, repeatable
 
 NAME = "calls"
 MINUTES = 6
@@ -120,14 +119,7 @@ def called(name: str, examples: int, tell: Callable[[str], object]) -> Found:
     problems: dict[str, list[str]] = {}
     slowest, documented = 0.0, documentation(name)
 
-    @with_seed(0)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=[*HealthCheck],
-    )
+    @repeatable(examples)
     @given(calls(name), seeds)
     def one(call: tuple[Callable[..., Any], dict[str, Any]], seed: int) -> None:
         nonlocal slowest

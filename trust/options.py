@@ -20,8 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import nbformat
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as with_seed
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -30,7 +29,7 @@ from companion.chapters import Chapter, ProjectError, find_chapters
 from companion.execution import executed_path
 from companion.notebooks import Execution
 from trust import minibook
-from trust.pieces import Found, Piece, Scope
+from trust.pieces import Found, Piece, Scope, repeatable
 
 NAME = "options"
 MINUTES = 3
@@ -185,14 +184,7 @@ def called(name: str, examples: int) -> Found:
     outcomes: Counter[str] = Counter()
     problems: dict[str, list[str]] = {}
 
-    @with_seed(0)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=[*HealthCheck],
-    )
+    @repeatable(examples)
     @given(OPTIONS[name])
     def one(call: tuple[list[str], dict[str, str | None]]) -> None:
         line, files = call

@@ -22,11 +22,26 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as with_seed
+
 from companion.campaign import digest_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "_build" / "trust"
 Found = dict[str, Any]
+
+
+def repeatable(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a test of hypothesis so that it tries as many examples, the same ones each time."""
+    drawn = settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=[*HealthCheck],
+    )
+    return lambda test: with_seed(0)(drawn(test))
 
 
 @dataclass(frozen=True)

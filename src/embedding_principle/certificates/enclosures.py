@@ -17,10 +17,8 @@ from torch import Tensor
 
 from embedding_principle.activations import ACTIVATIONS, Activation, leaky_relu
 from embedding_principle.arguments import checked
-from embedding_principle.certificates.intervals import Ball
+from embedding_principle.certificates.intervals import Ball, Piece
 from embedding_principle.risks import Risk, cross_entropy
-
-Piece = tuple[float, float, float, float]
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
 _UNBOUNDED = 2.0**900  # the end of a piece that has none: a float that the checker can read
@@ -156,24 +154,19 @@ def _loss(risk: Risk, outputs: Ball) -> tuple[Ball, Ball, Ball | None]:
 
 def _activated(activation: Activation, z: Ball) -> tuple[Ball, Ball, Ball]:
     """σ, σ′ and σ″ over a ball of pre-activations; no numbers where a piecewise affine σ may be at a kink."""
-    if activation.name in SMOOTH and not known_here(activation):
-        raise ValueError(f"activation: {activation.name} is not that of `activations`, which alone can be certified")
-    if activation.name == "tanh":
+    smooth = activation.name if known_here(activation) else ""
+    if smooth == "tanh":
         value = z.tanh()
         slope = 1.0 - value * value
         return value, slope, -2.0 * (value * slope)
-    if activation.name in ("sigmoid", "softplus"):
+    if smooth in ("sigmoid", "softplus"):
         logistic = z.sigmoid()
         slope = logistic * (1.0 - logistic)
-        if activation.name == "softplus":
+        if smooth == "softplus":
             return z.softplus(), logistic, slope
         return logistic, slope, slope * (1.0 - 2.0 * logistic)
-    low, high = z.bounds()
-    slope_at, shift_at = np.full(z.shape, np.nan), np.full(z.shape, np.nan)
-    for lower, upper, slope_of, shift_of in affine_pieces(activation):
-        inside = (lower < low) & (high < upper)
-        slope_at[inside], shift_at[inside] = slope_of, shift_of
-    return slope_at * z + shift_at, Ball(slope_at), Ball(0.0 * slope_at)
+    slopes, shifts = z.placed(affine_pieces(activation))
+    return slopes * z + shifts, Ball(slopes), Ball(0.0 * slopes)
 
 
 @checked

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Piece = tuple[float, float, float, float]  # of an affine function: lower and upper end, slope, intercept
 
 _UNIT = 2.0**-53
 # Larger than what up to 31 roundings of terms that are not negative lose.
@@ -133,6 +134,15 @@ class Ball:
     def holds(self, value: ArrayLike) -> bool:
         """Whether every entry of an array of floats lies in the ball, up to the rounding of this comparison."""
         return bool(np.all(abs(np.asarray(value) - self.middle) <= self.radius * _UP))
+
+    def placed(self, pieces: Sequence[Piece]) -> tuple[Floats, Floats]:
+        """Slope and intercept of the open piece in which each entry lies; no numbers where one may be at an end."""
+        low, high = self.bounds()
+        slopes, shifts = np.full(self.shape, np.nan), np.full(self.shape, np.nan)
+        for lower, upper, slope, shift in pieces:
+            inside = (lower < low) & (high < upper)
+            slopes[inside], shifts[inside] = slope, shift
+        return slopes, shifts
 
     def __neg__(self) -> Ball:
         return Ball(-self.middle, self.radius)

@@ -18,8 +18,8 @@ from torch import Generator, Tensor, cat, equal, float64, tensor
 from embedding_principle.arguments import checked, number, whole
 from embedding_principle.certificates import check
 from embedding_principle.certificates.certify import Certificate, Counts, Problem, certify
-from embedding_principle.certificates.enclosures import Enclosure, Piece, affine_pieces, enclosure
-from embedding_principle.certificates.intervals import Ball, Floats
+from embedding_principle.certificates.enclosures import Enclosure, affine_pieces, enclosure
+from embedding_principle.certificates.intervals import Ball, Floats, Piece
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.depth.spare_neurons import NoSpareNeuronError, find_spare_neuron, with_spare_neuron
 from embedding_principle.networks import Parametrised
@@ -268,9 +268,8 @@ def _lifted(
     slopes, shifts = _one_piece(pieces, features @ A.T)
     maps = Ball(slopes[:, None]) * A + Ball(np.eye(m + 1)[m] * shifts[:, None])
     weight, bias = over.weights[position]
-    last = np.eye(m + 1)[m] * B[:, k:]
-    missed_weights = weight - (B[:, :k] @ maps + last)[:, :m]
-    missed_bias = bias - (B[:, :k] @ maps + last)[:, m]
+    composed = B[:, :k] @ maps + np.eye(m + 1)[m] * B[:, k:]
+    missed_weights, missed_bias = weight - composed[:, :m], bias - composed[:, m]
     rows = _pivots(maps.middle[:, :m].T)
     moved = _solved(maps[rows, :m].T, [missed_weights[j] for j in range(outputs)])
     reach = float(missed_bias.magnitude().max()) + moved * float(maps[rows, m].magnitude().sum())
@@ -302,11 +301,7 @@ def _one_piece(pieces: list[Piece], z: Ball) -> tuple[Floats, Floats]:
 
 def _pieces(pieces: list[Piece], z: Ball) -> tuple[Floats, Floats]:
     """Slope and intercept of the piece in which each pre-activation is."""
-    low, high = z.bounds()
-    slopes, shifts = np.full(z.shape, np.nan), np.full(z.shape, np.nan)
-    for lower, upper, slope, shift in pieces:
-        inside = (lower < low) & (high < upper)
-        slopes[inside], shifts[inside] = slope, shift
+    slopes, shifts = z.placed(pieces)
     _require(not np.isnan(slopes).any(), "a sample may be at a kink")
     return slopes, shifts
 
