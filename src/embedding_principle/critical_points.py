@@ -213,9 +213,10 @@ def _longest_step(norm: Tensor) -> Tensor:
 
 
 def _next_radius(radius: Tensor, length: Tensor, ratio: Tensor) -> Tensor:
-    # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short.
+    # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short. Where the model
+    # overflows, a step has no length.
     grown = torch.where((ratio > 0.75) & (length > 0.9 * radius), 2 * radius, radius)
-    return torch.where(ratio < 0.25, length / 4, grown)
+    return torch.where(ratio < 0.25, length.where(length.isfinite(), radius) / 4, grown)
 
 
 @checked

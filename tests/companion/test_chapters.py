@@ -111,6 +111,8 @@ def test_a_chapter_is_chosen_by_path_or_by_its_last_part(root: Path) -> None:
 def test_an_unknown_or_ambiguous_name_is_refused_with_the_names_there_are(root: Path) -> None:
     with pytest.raises(ProjectError, match="unknown chapter 'three'; the chapters are: a/one, a/two, b/two"):
         choose_chapters(root, ["one", "three"])
+    with pytest.raises(ProjectError, match="unknown chapter 'on'"):
+        choose_chapters(root, ["on"])
     with pytest.raises(ProjectError, match="ambiguous chapter 'two'; the chapters are: a/two, b/two"):
         choose_chapters(root, ["two"])
 

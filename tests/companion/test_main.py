@@ -110,7 +110,7 @@ def test_what_happens_while_packages_are_loaded_is_said_in_words(
     tmp_path: Path, fault: str, status: int, said: str
 ) -> None:
     (tmp_path / "yaml.py").write_text(fault, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "companion", "status"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status

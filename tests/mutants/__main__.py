@@ -44,7 +44,7 @@ LINKED = (
     "Makefile",
     ".github",
 )
-SECONDS = 300  # a mutant that makes its tests hang is noticed too
+SECONDS = 120  # a mutant that makes its tests hang is noticed too
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_principle.arguments import checked, whole
+from embedding_principle.arguments import checked, require_room, whole
 from embedding_principle.certificates.intervals import Ball, Floats
 
 # |w (j − (n−1)/2)| in the chart flat; boxes about its zeros may reach a little beyond.
@@ -262,13 +262,14 @@ def charts(samples: int) -> tuple[Chart, ...]:
         samples: n ≥ 3.
 
     Raises:
-        ValueError: for fewer samples.
+        ValueError: for fewer samples, or more than memory holds.
 
     Example:
         >>> [chart.name for chart in charts(4)]
         ['cell 0', 'cell 1', 'cell 2', 'left', 'right', 'flat']
     """
     n = whole("samples", samples, 3)
+    require_room("samples", n, n)
     # Four binary digits, so that halving the domain is exact.
     exponent = math.floor(math.log2(2 * _REACH / (n - 1))) - 3
     steepness = math.ldexp(math.floor(math.ldexp(2 * _REACH / (n - 1), -exponent)), exponent)

@@ -65,9 +65,9 @@ class Enclosure:
             else:
                 total = total + self._outputs(jacobian)
             start += out * (fan + 1)
-        half = Ball.joined(mixed)
-        both = total + half + half.T
-        return Ball(*(np.tril(part) + np.tril(part, -1).T for part in (both.middle, both.radius)))
+        # A layer's weights meet those of earlier layers: the lower triangle has it all.
+        lower = total + Ball.joined(mixed)
+        return Ball(*(np.tril(part) + np.tril(part, -1).T for part in (lower.middle, lower.radius)))
 
     def _with_own(self, through: Ball, level: int, start: int) -> Ball:
         """∂z/∂θ, (n, m_{l+1}, P): what comes through the layers below, and the layer's own weights and biases."""

@@ -183,6 +183,14 @@ def test_zeros_of_neighbouring_boxes_are_proved_equal_and_others_are_told_apart(
     assert unclear == sum(len(sheet.zeros) for sheet in found)
 
 
+def test_zeros_that_cannot_be_told_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter(atlas_of(100).sheets)
+    wrong = [dataclasses.replace(sheet, zeros=tuple(map(shifted, sheet.zeros))) for sheet in found]
+    given = iter(wrong)
+    monkeypatch.setattr(module, "explore", lambda *_: next(given))
+    assert atlas(noise(100)).undecided == sum(len(sheet.zeros) for sheet in wrong) > 0
+
+
 def test_a_zero_that_is_outside_of_the_half_plane_is_no_point() -> None:
     risk = noise(100)
     sheet = atlas_of(100).sheets[0]

@@ -15,7 +15,7 @@ from torch import Generator
 
 from embedding_principle.activations import tanh
 from embedding_principle.certificates import check_atlas
-from embedding_principle.certificates.atlas import atlas, replayable
+from embedding_principle.certificates.atlas import Atlas, atlas, replayable
 from embedding_principle.certificates.charts import charts
 from embedding_principle.certificates.intervals import Ball
 from embedding_principle.networks import Network
@@ -25,12 +25,17 @@ Content = dict[str, Any]
 
 
 @cache
-def file_of(seed: int, n: int) -> tuple[str, int]:
-    """A file, and how many points it should prove."""
+def atlas_of(seed: int, n: int) -> tuple[Risk, Atlas]:
     targets = torch.randn(n, 1, generator=Generator().manual_seed(seed), dtype=torch.float64)
     inputs = torch.arange(n, dtype=torch.float64)[:, None]
     risk = Risk(Network.uniform((1, 1, 1), tanh), inputs, targets)
-    found = atlas(risk)
+    return risk, atlas(risk)
+
+
+@cache
+def file_of(seed: int, n: int) -> tuple[str, int]:
+    """A file, and how many points it should prove."""
+    risk, found = atlas_of(seed, n)
     return replayable(found, risk), len(found.points)
 
 
@@ -80,6 +85,17 @@ def without_a_chart(content: Content) -> None:
     del content["trees"]["flat"]
 
 
+def with_another_chart(content: Content) -> None:
+    content["trees"]["cell 99"] = "x"
+
+
+def beside_a_zero(content: Content) -> None:
+    """One more box, which ends just before the zero of another one."""
+    sheet = next(sheet for sheet in atlas_of(5, 8)[1].sheets if sheet.zeros)
+    u, v = sheet.zeros[0].sharp.middle.tolist()
+    content["zeros"][sheet.chart.name].append([value.hex() for value in (u + 2.0**-10 + 2.0**-24, v, *[2.0**-10] * 2)])
+
+
 def one_box(content: Content) -> None:
     content["trees"]["flat"] = "x"
 
@@ -103,8 +119,8 @@ def other_statement(content: Content) -> None:
 
 
 CHANGES = (
-    *(hidden, forgotten, cut_off, too_long, given_away, without_a_chart, one_box),
-    *(moved, other_targets, level, other_statement),
+    *(hidden, forgotten, cut_off, too_long, given_away, without_a_chart, with_another_chart),
+    *(one_box, beside_a_zero, moved, other_targets, level, other_statement),
 )
 
 
