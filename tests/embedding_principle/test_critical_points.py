@@ -214,6 +214,15 @@ def step_through_a_sample() -> Risk:
     return Risk(Network.uniform((1, 1, 1), tanh), x, y)
 
 
+@pytest.mark.parametrize("descend", [True, False])
+@pytest.mark.parametrize("ridge", [1e155, 1e300])
+def test_where_the_model_overflows_a_search_ends_and_says_so(ridge: float, descend: bool) -> None:
+    risk = line("wave", 2)
+    found = search(risk, torch.ones(2, risk.network.n_parameters), ridge=ridge, descend=descend)
+    assert set(found.status) == {"stalled"}
+    assert bool(found.theta.isfinite().all())
+
+
 def test_a_step_that_becomes_infinitely_steep_drifts() -> None:
     risk = step_through_a_sample()
     found = search(risk, starts(risk, 16))
