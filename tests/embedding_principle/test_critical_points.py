@@ -215,10 +215,9 @@ def step_through_a_sample() -> Risk:
 
 
 @pytest.mark.parametrize("descend", [True, False])
-@pytest.mark.parametrize("ridge", [1e155, 1e300])
-def test_where_the_model_overflows_a_search_ends_and_says_so(ridge: float, descend: bool) -> None:
+def test_where_the_model_overflows_a_search_ends_and_says_so(descend: bool) -> None:
     risk = line("wave", 2)
-    found = search(risk, torch.ones(2, risk.network.n_parameters), ridge=ridge, descend=descend)
+    found = search(risk, torch.ones(2, risk.network.n_parameters), ridge=1e300, descend=descend)
     assert set(found.status) == {"stalled"}
     assert bool(found.theta.isfinite().all())
 
