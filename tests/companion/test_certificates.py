@@ -205,6 +205,13 @@ def test_a_record_that_measuring_did_not_leave_is_named(carried: Any) -> None:
         measurements_of(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])]))
 
 
+def test_a_record_with_more_in_it_is_none_that_measuring_left() -> None:
+    record = {"id": "C1-one", "value": 1, "control": 2, "verdict": "reproduced"}
+    output = nbformat.v4.new_output("display_data", {"application/vnd.companion.measured+json": record})
+    with pytest.raises(ValueError, match="a measurement is not as companion"):
+        measurements_of(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])]))
+
+
 def test_prose_and_code_must_agree_on_certificates(tmp_path: Path, tiny: SimpleNamespace) -> None:
     chapter = chapter_of(tmp_path, tiny, carrying("C1-one", tiny.certificate()))
     first = run_chapter(chapter)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from companion import execution
+from companion import execution, recorder
 from companion.chapters import Chapter, choose_chapters
 from companion.execution import Outcome, executed_path, run_chapters, state_of, stored_metadata, why_stale
 
@@ -99,6 +99,13 @@ def test_a_change_of_what_the_kernel_read_or_did_not_find_makes_a_copy_stale(roo
 def test_a_change_of_anything_else_executes_nothing(root: Path, name: str) -> None:
     (root / name).write_text((root / name).read_text() + "\n" if (root / name).is_file() else "new")
     assert state_of(one(root)) == "fresh"
+
+
+def test_files_behind_links_from_elsewhere_belong_to_the_project(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root / "src")
+    noted = recorder.Recorder(str(root), str(tmp_path / "record"))
+    assert noted.name(tmp_path / "link/toy/first.py") == "src/toy/first.py"
+    assert noted.name(tmp_path / "record") is None
 
 
 def test_declarations_that_are_read_to_be_shown_are_no_inputs(root: Path) -> None:

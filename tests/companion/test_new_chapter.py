@@ -54,8 +54,12 @@ def filled(path: Path) -> None:
 def test_a_new_chapter_comes_behind_its_part_and_a_new_part_before_the_appendix(root: Path) -> None:
     new_chapter(root, "depth/two")
     new_chapter(root, "width/splitting", "Neurons, split")
-    assert [chapter.name for chapter in find_chapters(root)] == ["depth/one", "depth/two", "width/splitting"]
-    assert "# a comment stays" in (root / "_toc.yml").read_text(encoding="utf-8")
+    new_chapter(root, "depth/three")
+    names = [chapter.name for chapter in find_chapters(root)]
+    assert names == ["depth/one", "depth/two", "depth/three", "width/splitting"]
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
+    assert toc.index("width/splitting") < toc.index("caption: Appendix")
+    assert "# a comment stays" in toc
     assert "# Neurons, split" in choose_chapters(root, ["splitting"])[0].notebook.cells[0].source
 
 

@@ -63,9 +63,10 @@ def test_every_macro_of_the_pages_is_one_of_latex() -> None:
 
 
 def test_cells_that_span_others_leave_them_empty() -> None:
-    table = "<table><tr><th rowspan=2>a</th><th colspan=2>b</th></tr><tr><td>c</td><td>d</td></tr></table>"
+    header = "<tr><th rowspan=2>a</th><th colspan=2>b</th><th>e</th></tr>"
+    table = f"<table>{header}<tr><td>c</td><td>d</td><td>f</td></tr></table>"
     cells = [line.lstrip("* -") for line in printed(table).splitlines()[3:-1]]
-    assert cells == ["a", "b", "", "", "c", "d"]
+    assert cells == ["a", "b", "", "e", "", "c", "d", "f"]
 
 
 def test_only_what_is_html_alone_becomes_text() -> None:

@@ -144,6 +144,8 @@ def test_each_chapter_offers_a_notebook_to_run_and_the_executed_one(book: Path) 
         html = page(book, name)
         for kind in ("", ".executed"):
             assert html.count(f'href="{"../" * depth}_sources/book/{name}{kind}.ipynb"') == 2, "menu and last box"
+    to_run = nbformat.read(book / "_build/html/_sources/book/one.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in to_run.cells)
     executed = nbformat.read(book / "_build/html/_sources/book/one.executed.ipynb", as_version=4)
     assert "1000" in executed.cells[0].source
     assert "> **Claim D1-one: Doubling & adding. Reproduced.**" in executed.cells[0].source

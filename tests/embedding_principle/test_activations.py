@@ -53,6 +53,13 @@ def test_a_declared_piece_is_maximal(activation: Activation, piece: AffinePiece,
     assert deviation.abs().item() > 1e-7
 
 
+@pytest.mark.parametrize(("activation", "piece"), PIECES, ids=by_name)
+def test_a_piece_is_open(activation: Activation, piece: AffinePiece) -> None:
+    ends = torch.tensor([piece.lower, piece.upper], dtype=torch.float64)
+    assert piece.contains(ends).tolist() == [False, False]
+    assert bool(piece.contains(torch.tensor(inside(piece, 0.5))))
+
+
 @pytest.mark.parametrize("name", WITHOUT_PIECES)
 def test_smooth_activations_have_no_piece(name: str) -> None:
     activation = named(name)

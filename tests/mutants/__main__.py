@@ -15,6 +15,7 @@ import json
 import os
 import py_compile
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -220,6 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="mutants at a time")
     parser.add_argument("--resume", action="store_true", help="keep the outcomes of mutants that have not changed")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no copy is left behind
     every = mutants()
     chosen = [m for m in every if not options.names or any(name in f"{m.name} {m.file}" for name in options.names)]
     known = known_outcomes() if options.resume else {}

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
 
+from companion import sphinx_reference
 from companion.chapters import Chapter, find_chapters
-from companion.sphinx_reference import names_used
+from companion.sphinx_reference import figure_rows, names_used
 
 # Hands on the names of the others.
 LEFT_OUT = {"embedding_principle"}
@@ -70,6 +72,28 @@ def test_names_read_from_the_package_in_another_cell_are_used(root: Path, tmp_pa
         "embedding_principle.activations.relu",
         "embedding_principle.depth.lifting.lift",
         "embedding_principle.depth.pruning.prune",
+    ]
+
+
+def test_a_figure_has_the_names_and_seconds_of_the_cells_since_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ("import embedding_principle as ep\npoint = ep.lift", 2.0), ("figure(ep.relu)", 0.5)
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"papermill": {"duration": seconds}})
+        for source, seconds in (first, second, ("ep.relu", 1.0))
+    ]
+    for cell, name in zip(cells[1:], ("one", "two")):
+        cell.metadata["mystnb"] = {"figure": {"name": name}}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    (tmp_path / "book").mkdir()
+    nbformat.write(notebook, tmp_path / "book/one.ipynb")
+    monkeypatch.setattr(sphinx_reference, "read_copy", lambda _: notebook)
+    relu = "embedding_principle.activations.relu"
+    assert list(figure_rows(Chapter(tmp_path, Path("book/one.ipynb")))) == [
+        ("one", [relu, "embedding_principle.depth.lifting.lift"], 2.5),
+        ("two", [relu], 1.0),
     ]
 
 

@@ -107,6 +107,8 @@ def test_what_is_no_stratum_is_refused_and_a_width_below_the_rank_has_none() -> 
         for ranks in set(product(range(preceding + 2), range(following + 2))) - known:
             with pytest.raises(ValueError, match="ranks: no member has"):
                 lift(point, inputs, [Insertion(0, width, relu, ranks)], generator=generator(0))
+    with pytest.raises(ValueError, match=r"ranks: expected \(rank A, rank B\), neither negative, got \(-1, 2\)"):
+        Insertion(0, 3, relu, (-1, 2))
     point, inputs = point_of_rank(3, 3, 2)
     assert strata(3, 3, 1, 2) == []
     with pytest.raises(ValueError, match="width: 1 is below the rank 2 of the weights, so the lifted set is empty"):

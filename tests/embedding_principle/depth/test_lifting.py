@@ -25,7 +25,7 @@ from embedding_principle.depth.lifting import (
     smallest_insertions,
     violations,
 )
-from embedding_principle.networks import Layer, Network, Parametrised
+from embedding_principle.networks import Layer, Network, Parametrised, flatten
 from embedding_principle.risks import Risk, cross_entropy, squared_error
 
 LIFTABLE = [activation for activation in [*ACTIVATIONS.values(), leaky_relu(0.3)] if activation.pieces]
@@ -63,6 +63,17 @@ def test_a_random_member_satisfies_the_definition(activation: Activation, case: 
     point, x = random_problem(network, seed)
     lifted = lift(point, x, [insertion], generator=generator(seed))
     assert violations(point, lifted, x, insertion) == ()
+
+
+@every_piece
+@pytest.mark.parametrize("unit", [2.0**-400, 2.0**-40, 2.0**40, 2.0**400])
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_inputs_of_any_size_are_lifted(activation: Activation, unit: float, width: int) -> None:
+    network, insertion = Network.uniform((3, 1, 1), tanh), Insertion(0, width, activation)
+    point, x = random_problem(network, 0)
+    first, last = point.layers()
+    point = point.with_theta(flatten([Layer(first.weight / unit, first.bias), last]))
+    assert violations(point, lift(point, unit * x, [insertion], generator=generator(0)), unit * x, insertion) == ()
 
 
 def test_the_intercept_of_a_piece_is_kept() -> None:

@@ -177,6 +177,7 @@ def test_an_output_that_is_no_number_is_of_no_class(value):
     for label in range(3):
         assert accuracy(outputs[1:], torch.tensor([label, label])).item() == 0
     assert accuracy(outputs, torch.tensor([0, 0, 0])).item() == pytest.approx(1 / 3)
+    assert agreement(outputs, outputs).item() == pytest.approx(1 / 3)
 
 
 def test_the_class_share_is_that_of_an_analysis_of_variance():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from embedding_principle.activations import Activation, elu, hard_tanh, identity, leaky_relu, relu, selu, tanh
 from embedding_principle.curvature.hessian import differentiated_hessian, hessian
 from embedding_principle.curvature.inertia import inertia
+from embedding_principle.depth import spare_neurons
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.depth.spare_neurons import (
     NoSpareNeuronError,
@@ -235,6 +236,14 @@ def test_the_probability_is_that_of_random_signs(inputs: int) -> None:
 def test_without_inputs_there_is_no_probability() -> None:
     with pytest.raises(ValueError, match="dimension: expected a whole number from 1 on, got 0"):
         probability_of_spare_neuron(0)
+
+
+def test_a_dead_neuron_solves_no_equations() -> None:
+    errors, features = torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([[1.0], [2.0]]).double()
+    equations = spare_neurons._Equations(errors, features, relu)
+    dead, exact = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).double().unbind()
+    assert equations.residual(dead[None]).tolist() == [math.inf]
+    assert equations.residual(exact[None]).tolist() == [0.0]
 
 
 def test_a_root_at_a_kink_is_refused() -> None:

@@ -139,6 +139,12 @@ def test_too_few_particles_are_refused() -> None:
         gaussian_measure(cone, generator=generator(), particles=1, runs=2)
 
 
+@pytest.mark.parametrize("points", [3, 100, 2**20 + 1])
+def test_sobol_points_come_in_powers_of_two(points: int) -> None:
+    with pytest.raises(ValueError, match=f"points: expected a power of two, which balances Sobol points, got {points}"):
+        gaussian_measure(weyl_chamber(3), generator=generator(), points=points)
+
+
 def test_splitting_and_tilting_agree() -> None:
     rows = torch.nn.functional.normalize(weyl_chamber(8), dim=1)
     centre = interior_direction(rows)
