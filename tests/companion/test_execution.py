@@ -522,8 +522,11 @@ def test_only_what_changed_is_executed_and_the_last_good_copy_survives_a_failure
     (outcome,) = run_chapters([chapter(mixed, "good/two")])
     assert outcome.executed
     assert not (executed_path(good[1]).parent / "two.failed.ipynb").exists()
+    kept = (mixed / "book/good/two.ipynb").read_bytes()
     tiny.notebook(mixed / "book/good/two.ipynb", ["import toy.third", "print('other code')"])
     assert state_of(chapter(mixed, "good/two")) == "stale"
+    (mixed / "book/good/two.ipynb").write_bytes(kept)
+    assert state_of(chapter(mixed, "good/two")) == "fresh"
 
 
 @pytest.fixture(scope="module")
