@@ -204,7 +204,8 @@ def number(
         ValueError: rate: expected a finite number above 0, got 0
     """
     found = _float(value)
-    if math.isfinite(found) and at_least <= found and above < found < below:
+    # Neither NaN nor an infinity lies between bounds.
+    if at_least <= found and above < found < below:
         return found
     bounds = ((f" of at least {at_least:g}", at_least), (f" above {above:g}", above), (f" below {below:g}", below))
     span = ",".join(words for words, bound in bounds if math.isfinite(bound))

@@ -122,11 +122,11 @@ def test_every_worker_has_the_archive_before_tasks_are_placed(cluster: LocalClus
 
 def test_what_is_finished_needs_no_worker(root: Path, server: socket.socket) -> None:
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(lambda: list(run_chapters(choose_chapters(root, ["one"]), [{"k": 8}])))
+        running = pool.submit(lambda: list(run_chapters(choose_chapters(root, ["one"]), [{"k": 9}])))
         answer(server)
         assert [outcome.executed for outcome in running.result(PATIENCE)] == [True]
     with LocalCluster(n_workers=0, dashboard_address=":0") as local:
-        outcomes = run_on(local.scheduler_address, root, 8)
+        outcomes = run_on(local.scheduler_address, root, 9)
     assert [outcome.executed for outcome in outcomes] == [False]
 
 

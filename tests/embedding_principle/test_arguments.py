@@ -114,6 +114,7 @@ def called(
 def test_what_is_of_the_annotated_types_passes() -> None:
     assert called(1, math.nan, ["a"], 2, table={"b": 3}) == "1 nan ['a'] (2,) {'b': 3}"
     assert called(count=1, rate=2) == "1 2 [] () None"
+    assert called(count=1, rate=math.nan) == "1 nan [] () None"
 
 
 @pytest.mark.parametrize(
