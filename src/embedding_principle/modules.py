@@ -59,14 +59,14 @@ class _Step:
 
     def layer(self) -> Layer:
         """The parameters in float64; what the modules do not have is what it does without."""
-        weight = _copied(self.linear.weight)
+        weight = _parameter(self.linear.weight)
         zeros = weight.new_zeros(len(weight))
-        bias = zeros if self.linear.bias is None else _copied(self.linear.bias)
+        bias = zeros if self.linear.bias is None else _parameter(self.linear.bias)
         if self.normalization is None:
             return Layer(weight, bias)
         if not self.normalization.affine:
             return Layer(weight, bias, zeros + 1, zeros)
-        return Layer(weight, bias, _copied(self.normalization.weight), _copied(self.normalization.bias))
+        return Layer(weight, bias, _parameter(self.normalization.weight), _parameter(self.normalization.bias))
 
     def write(self, layer: Layer) -> None:
         """Give the modules these parameters; ValueError for one that they have no place for."""
@@ -213,10 +213,10 @@ def _place(name: str, module: nn.Module) -> str:
     return f"{module} at {name!r}" if name else str(module)
 
 
-def _copied(parameter: Tensor) -> Tensor:
+def _parameter(parameter: Tensor) -> Tensor:
     if not parameter.is_floating_point():
         raise ValueError(f"module: expected parameters that are real floating-point numbers, got {parameter.dtype}")
-    return parameter.detach().double().clone()
+    return parameter.detach().double()
 
 
 def _built(network: Network) -> nn.Sequential:

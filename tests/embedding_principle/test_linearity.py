@@ -58,7 +58,7 @@ def test_the_index_keeps_its_digits_where_tanh_is_nearly_linear():
     index = linearization_index(Parametrised(Network.uniform((1, 1, 1), tanh), theta), inputs)
     assert 1e-19 < expected < 1e-17, "below what a difference of variances would resolve"
     # The next term of the series is smaller by scale² = 1e-8; residuals of 1e-13 carry rounding of 1e-20 each.
-    assert index.item() == pytest.approx(expected, rel=1e-5)
+    assert index.item() == pytest.approx(expected, rel=1e-5, abs=0)
 
 
 def test_an_affine_activation_and_a_constant_neuron_have_index_zero():
@@ -94,3 +94,10 @@ def test_a_lifted_layer_is_linear_and_its_neighbours_need_not_be():
     assert index[1] < 1e-24 < 1e-6 < index[0]
     assert linear_fraction(lifted, inputs).tolist() == [0.0, 1.0]
     assert not occupied_pieces(lifted, inputs, 1).outside
+
+
+def test_where_pre_activations_overflow_there_is_no_share():
+    point = Parametrised(Network.uniform((1, 1, 1), relu), torch.tensor([[1e200, 0, 1, 0], [1, 2, 1, 0]]).double())
+    found = linear_fraction(point, torch.tensor([[1e200], [1.0]]).double())
+    assert found[0].isnan().all()
+    assert found[1].tolist() == [1.0]

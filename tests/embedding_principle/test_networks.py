@@ -153,6 +153,10 @@ def test_bad_requests_are_named() -> None:
         Network((1, 2, 2, 1), (tanh,))
     with pytest.raises(ValueError, match=r"theta: expected shape \(..., 7\), got \(8,\)"):
         Network.uniform((1, 2, 1), tanh).layers(torch.zeros(8))
+    with pytest.raises(
+        ValueError, match=r"layers: expected parts of one batch, got shapes \[\(5, 2\), \(5, 1\), \(2,\)"
+    ):
+        flatten([Layer(torch.ones(5, 1, 2), torch.ones(5, 1)), Layer(torch.ones(2, 1), torch.ones(2))])
 
 
 def parametrised(widths: tuple[int, ...], seed: int = 0, batch: tuple[int, ...] = ()) -> Parametrised:

@@ -191,3 +191,23 @@ def test_bad_data_are_named() -> None:
         Risk(network, x, y)
     with pytest.raises(ValueError, match="targets: cross-entropy needs rows that are probabilities"):
         Risk(network, torch.zeros(4, 2).double(), y, cross_entropy)
+    with pytest.raises(ValueError, match="targets: cross-entropy needs rows that are probabilities"):
+        Risk(Network((2, 2)), torch.zeros(4, 2), torch.tensor([2.0, -1.0]).expand(4, 2), cross_entropy)
+
+
+def test_a_risk_on_another_network_keeps_data_and_loss() -> None:
+    risk = random_risk(4, cross_entropy)
+    found = risk.on(Network((2, 3)))
+    assert found.network.widths == (2, 3)
+    assert found.loss is cross_entropy
+    assert torch.equal(found.inputs, risk.inputs)
+    assert torch.equal(found.targets, risk.targets)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_forward_derivatives_of_the_loss_are_along_the_tangent(loss: Loss) -> None:
+    risk = random_risk(5, loss)
+    outputs = risk.network.forward(theta_of(risk, 6), risk.inputs).requires_grad_(True)
+    tangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    _, along = torch.func.jvp(lambda f: loss.value(f, risk.targets), (outputs,), (tangent,))
+    torch.testing.assert_close(along, (tangent * loss.residuals(outputs, risk.targets)).sum(-1))

@@ -47,3 +47,20 @@ def test_merged_features_are_no_saturation() -> None:
         third,
     ]
     assert saturated(line(2, 1), flatten(doubled)).tolist() == [False]
+
+
+def test_directions_that_no_change_of_weights_moves_show_no_saturation() -> None:
+    # Slopes are left at two samples: enough for the plane of (f, 1), too few for a third direction, which two equal
+    # features, whose difference is rounding, do not span.
+    x = line(1).inputs
+    first = Layer(torch.ones(1, 1).double(), torch.zeros(1).double())
+    features = torch.tanh(x)[:, 0]
+    centre = float(features[2:4].mean())
+    second, third = (
+        Layer(torch.tensor([[22.0]]), torch.tensor([-22.0 * centre])),
+        Layer(torch.ones(1, 1), torch.zeros(1)),
+    )
+    assert not saturated(line(1, 1), flatten([first, second, third]))
+    doubled = Layer(first.weight.expand(2, 1) * torch.tensor([[1.0], [1 + 2**-50]]), first.bias.expand(2))
+    shared = Layer(second.weight.expand(1, 2) / 2, second.bias)
+    assert not saturated(line(2, 1), flatten([doubled, shared, third]))
