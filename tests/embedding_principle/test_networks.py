@@ -134,8 +134,8 @@ def test_initialisation_has_the_stated_scale() -> None:
     for layer in network.layers(theta):
         count, fan_in = layer.weight.numel(), layer.weight.shape[-1]
         # The sample deviation of N normals has relative standard error 1/sqrt(2N): five of them.
-        assert layer.weight.std().item() * math.sqrt(fan_in) == pytest.approx(3.0, rel=5 / math.sqrt(2 * count))
-        assert layer.bias.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(2 * layer.bias.numel()))
+        assert layer.weight.std().item() * math.sqrt(fan_in) == pytest.approx(3.0, rel=5 / math.sqrt(2 * count), abs=0)
+        assert layer.bias.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(2 * layer.bias.numel()), abs=0)
 
 
 def test_the_seed_decides() -> None:

@@ -50,7 +50,7 @@ def critical(seed: int, *, position: int = 1, width: int = 3) -> tuple[Risk, Ten
 def test_the_first_bend(activation: Activation, centre: float, order: int, value: float) -> None:
     found = first_bend(activation, centre)
     assert found[0] == order
-    assert found[1] == pytest.approx(value, rel=1e-14)
+    assert found[1] == pytest.approx(value, rel=1e-14, abs=0)
 
 
 @pytest.mark.parametrize("position", [0, 1])

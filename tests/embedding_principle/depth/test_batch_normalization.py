@@ -104,9 +104,9 @@ def test_the_bound_is_attained_by_one_sample_against_the_others(n):
     layers = point.layers()
     layers[0].gamma.fill_(-1.0)
     threshold = linearity_thresholds(point, inputs)[0].item()
-    assert threshold == pytest.approx(1 / math.sqrt(n - 1), rel=1e-12)
+    assert threshold == pytest.approx(1 / math.sqrt(n - 1), rel=1e-12, abs=0)
     layers[0].gamma.fill_(1.0)
-    assert linearity_thresholds(point, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12)
+    assert linearity_thresholds(point, inputs)[0].item() == pytest.approx(math.sqrt(n - 1), rel=1e-12, abs=0)
 
 
 def test_without_epsilon_the_weights_before_the_normalization_cannot_lower_the_threshold():

@@ -116,7 +116,7 @@ def test_the_risk_falls_along_the_direction(activation: Activation) -> None:
         gradient = risk.gradient(lifted.point.theta + sign * t * lifted.direction)
         # Beside a small margin the change is below the rounding of the risk, a few 1e-16, so the slope is asked too.
         assert change <= 1e-15
-        assert float(gradient @ lifted.direction) * sign / t == pytest.approx(lifted.curvature, rel=0.1)
+        assert float(gradient @ lifted.direction) * sign / t == pytest.approx(lifted.curvature, rel=0.1, abs=0)
 
 
 def test_relu_and_leaky_relu_have_the_same_spare_neurons() -> None:
@@ -139,7 +139,7 @@ def test_the_spread_sets_the_size_of_the_neuron() -> None:
     ]
     small = curvatures[1]
     torch.testing.assert_close(small.neuron.incoming, 1e-3 * curvatures[0].neuron.incoming)
-    assert -small.curvature == pytest.approx(float(small.neuron.coupling.norm()), rel=0.05)
+    assert -small.curvature == pytest.approx(float(small.neuron.coupling.norm()), rel=0.05, abs=0)
     assert -curvatures[0].curvature < -small.curvature
 
 

@@ -40,7 +40,7 @@ def test_the_direction_leads_down(widths: tuple[int, ...], activation: Activatio
     torch.testing.assert_close(wide(point), risk(theta))
     matrix = differentiated_hessian(wide, point[None])[0]
     curvature = float(saddle.direction @ matrix @ saddle.direction)
-    assert curvature == pytest.approx(saddle.curvature, rel=1e-6)
+    assert curvature == pytest.approx(saddle.curvature, rel=1e-6, abs=0)
     assert float(torch.linalg.eigvalsh(matrix)[0]) <= curvature < 0
     # Central differences of the gradient, which err by the step squared times a fourth derivative of order one.
     sides = [wide.gradient(point + sign * 1e-5 * saddle.direction) for sign in (1, -1)]
