@@ -157,3 +157,10 @@ def test_unusable_starts_are_refused(starts):
     network = Network.uniform((1, 3, 1), tanh)
     with pytest.raises(ValueError, match=r"starts: expected shape \(S, 10\)"):
         train(random_risk(network, n=4, seed=0), starts, Adam(), steps=1)
+
+
+@pytest.mark.parametrize("kind", [Adam, GradientDescent])
+def test_a_rate_is_not_negative(kind: type) -> None:
+    assert kind(0.0).rate == 0
+    with pytest.raises(ValueError, match=r"rate: expected a finite number of at least 0, got -0\.1"):
+        kind(-0.1)

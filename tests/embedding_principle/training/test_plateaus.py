@@ -14,7 +14,7 @@ STEPS = log_grid(10_000, 20)
 
 def test_a_power_law_is_no_plateau_and_a_slow_one_is():
     steps = STEPS[1:]
-    for exponent, expected in [(-1.0, 0), (-0.06, 0), (-0.04, 1), (0.04, 1), (0.0, 1)]:
+    for exponent, expected in [(-1.0, 0), (-0.06, 0), (1.0, 0), (0.06, 0), (-0.04, 1), (0.04, 1), (0.0, 1)]:
         found = plateaus([0, *steps], [1.0, *(t**exponent for t in steps)], slope=0.05, decades=0.3)
         assert len(found) == expected
     assert found[0].first == STEPS.index(10)
@@ -51,6 +51,8 @@ def test_an_encounter_is_read_off_where_the_gradient_is_smallest_on_the_nearest_
     assert met.gap.item() == pytest.approx(0.1 / (0.16 * (x**2).mean().item()) - 1)
     assert met.decades.item() == pytest.approx(math.log10(10_000 / 200), abs=0.06)  # one record of 20 a decade
     assert met.index.item() == 1.0
+    first = encounters(recorded(outputs, risk, gradient), problem, 0.1 * x)
+    assert STEPS[int(first.record)] < 100
 
 
 def test_the_state_in_which_a_network_stopped_is_no_plateau():

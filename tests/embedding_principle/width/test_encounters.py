@@ -138,6 +138,11 @@ def test_functions_are_told_apart_as_a_plain_loop_does() -> None:
     assert len(set(equal_functions(outputs, tolerance=1e-9).tolist())) == 40
 
 
+def test_a_function_between_two_others_stays_with_the_first() -> None:
+    outputs = torch.tensor([0.0, 0.9e-3, 1.8e-3, 1.0]).double()[:, None, None]
+    assert equal_functions(outputs, tolerance=1e-3).tolist() == [0, 0, 1, 2]
+
+
 def test_what_has_no_origin_is_refused() -> None:
     network = Network.uniform((1, 2, 1), tanh)
     with pytest.raises(ValueError, match="point: its function is constant"):
@@ -156,4 +161,15 @@ def test_every_hidden_layer_is_narrowed_until_none_is_left_to_narrow() -> None:
     back = origin(wide)
     assert wide.network.widths == (2, 3, 4, 1)
     assert back.network.widths == (2, 2, 2, 1)
+    torch.testing.assert_close(back.forward(x), wide.forward(x), rtol=1e-13, atol=1e-13)
+
+
+def test_neurons_that_become_copies_once_others_have_merged_are_merged_too() -> None:
+    inner = Layer(torch.tensor([[2.0], [2.0]]), torch.tensor([0.5, 0.5]))
+    middle = Layer(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.1, 0.1]))
+    last = Layer(torch.tensor([[1.0, 3.0]]), torch.zeros(1))
+    wide = Parametrised(Network.uniform((1, 2, 2, 1), tanh), flatten([inner, middle, last]))
+    x = torch.linspace(-1, 1, 5).double()[:, None]
+    back = origin(wide)
+    assert back.network.widths == (1, 1, 1, 1)
     torch.testing.assert_close(back.forward(x), wide.forward(x), rtol=1e-13, atol=1e-13)

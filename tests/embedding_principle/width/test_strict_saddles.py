@@ -1,5 +1,7 @@
 """Minima that one neuron more opens: by the full Hessian, by automatic differentiation and by built residuals."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from embedding_principle.datasets import wine
 from embedding_principle.networks import Network, Parametrised
 from embedding_principle.planting import plant
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
+from embedding_principle.width import strict_saddles as module
+from embedding_principle.width.splitting import split
 from embedding_principle.width.strict_saddles import NoStrictSaddleError, second_order_part, strict_saddle_embedding
 
 CASES: list[tuple[tuple[int, ...], Activation, Loss]] = [
@@ -20,9 +24,14 @@ CASES: list[tuple[tuple[int, ...], Activation, Loss]] = [
 
 
 def planted(
-    widths: tuple[int, ...], activation: Activation, loss: Loss, residual: float, inputs: Tensor | None = None
+    widths: tuple[int, ...],
+    activation: Activation,
+    loss: Loss,
+    residual: float,
+    inputs: Tensor | None = None,
+    seed: int = 3,
 ) -> tuple[Risk, Tensor]:
-    g, network = torch.Generator().manual_seed(3), Network.uniform(widths, activation)
+    g, network = torch.Generator().manual_seed(seed), Network.uniform(widths, activation)
     point = Parametrised(network, network.initial(g, bias_scale=0.5))
     if inputs is None:
         inputs = torch.randn(3 * network.n_parameters + 20, widths[0], generator=g, dtype=torch.float64)
@@ -46,6 +55,28 @@ def test_the_direction_leads_down(widths: tuple[int, ...], activation: Activatio
     sides = [wide.gradient(point + sign * 1e-5 * saddle.direction) for sign in (1, -1)]
     found = float((sides[0] - sides[1]) @ saddle.direction) / 2e-5
     assert found == pytest.approx(curvature, rel=1e-3, abs=1e-10)
+
+
+def test_of_all_that_is_tried_the_most_negative_curvature_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = set()
+    for seed, sign in itertools.product(range(6), (1, -1)):
+        risk, theta = planted((1, 1, 1), tanh, squared_error, 0.1, seed=seed)
+        outputs = risk.network.forward(theta, risk.inputs)
+        # The other sign of the residuals turns Q over.
+        risk = Risk(risk.network, risk.inputs, outputs + sign * (risk.targets - outputs))
+        tried = []
+        for shares in ((0.5, 0.5), (2.0, -1.0)):
+            wide = split(risk.at(theta), 0, 0, shares)
+            if float(torch.linalg.eigvalsh(hessian(risk.on(wide.network), wide.theta))[0]) < -1e-9:
+                tried.append(shares)
+        saddle = strict_saddle_embedding(risk, theta, null=False)
+        assert saddle.shares in tried
+        each = [module._by_splitting(risk, theta, 0, 0, shares, 0.0) for shares in tried]
+        assert saddle.curvature == min(one.curvature for one in each if one)
+        chosen.add(saddle.shares)
+    assert len(chosen) == 2
+    monkeypatch.setattr(module, "_by_null_neuron", lambda *_: pytest.fail("null neurons were not asked for"))
+    strict_saddle_embedding(risk, theta, null=False)
 
 
 def test_wine() -> None:

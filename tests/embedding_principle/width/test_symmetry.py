@@ -172,6 +172,8 @@ def test_the_fit_lowers_the_risk_moves_the_free_parameters_only_and_ends_critica
     ends = fit(risk, starts, free, steps=30)
     assert (risk(ends) < risk(starts)).all()
     assert torch.equal(ends[:, 6:9], starts[:, 6:9])
+    stages = torch.stack([risk(fit(risk, starts, free, steps=steps)) for steps in range(12)])
+    assert (stages[1:] <= stages[:-1]).all()
     reached = Risk(Network.uniform((2, 2, 1), sigmoid), x, narrow.forward(x))
     everything = torch.arange(reached.network.n_parameters)
     ends = fit(reached, narrow.theta + 0.01 * starts[:, :9], everything, steps=60)
