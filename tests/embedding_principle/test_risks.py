@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from embedding_principle.activations import named, tanh
 from embedding_principle.curvature.hessian import hessian
@@ -209,5 +210,7 @@ def test_forward_derivatives_of_the_loss_are_along_the_tangent(loss: Loss) -> No
     risk = random_risk(5, loss)
     outputs = risk.network.forward(theta_of(risk, 6), risk.inputs).requires_grad_(True)
     tangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    _, along = torch.func.jvp(lambda f: loss.value(f, risk.targets), (outputs,), (tangent,))
+    with forward_ad.dual_level():
+        value = loss.value(forward_ad.make_dual(outputs, tangent), risk.targets)
+        along = forward_ad.unpack_dual(value).tangent
     torch.testing.assert_close(along, (tangent * loss.residuals(outputs, risk.targets)).sum(-1))
