@@ -101,7 +101,7 @@ def polishing_step(matrix: Tensor, gradient: Tensor, radius: Tensor) -> tuple[Te
         radius: (S,), positive.
 
     Returns:
-        The steps s, (S, P), and ½‖g‖² − ½‖g + Hs‖², (S,).
+        The steps s, (S, P), and ½‖g‖² − ½‖g + Hs‖², (S,); not finite where float64 overflows.
 
     Raises:
         ValueError: for other shapes, numbers that are not finite, or a radius that is not positive.
@@ -134,7 +134,8 @@ def descent_step(matrix: Tensor, gradient: Tensor, radius: Tensor, shift: Tensor
         shift: a guess of σ, (S,), the last step's, say; zeros will do.
 
     Returns:
-        The steps s, (S, P), −g·s − ½ s·Hs, (S,), and their σ, (S,), as the next guess.
+        The steps s, (S, P), −g·s − ½ s·Hs, (S,), and their σ, (S,), as the next guess; not finite where float64
+        overflows.
 
     Raises:
         ValueError: for other shapes, numbers that are not finite, or a radius that is not positive.

@@ -53,7 +53,7 @@ class Passes:
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """The risk of S networks with its first two derivatives in θ.
+    """The risk of S networks with its first two derivatives in θ; not finite where float64 overflows.
 
     Attributes:
         risk: R_S(θ), (S,).
