@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from trust import __main__ as campaign
 from trust import calls, executions, faults, options, pieces, supply
-from trust.pieces import Found, Piece, done
+from trust.pieces import Found, Interrupted, Piece, done, end_in_order
 
 from companion.campaign import RESULTS
 
@@ -51,6 +55,32 @@ def test_what_was_finished_before_an_interruption_is_not_done_again(tmp_path: Pa
     assert sorted(log) == ["interrupted", "one", "two"]
     list(done(work(log, "one", "two"), file, ["trust/pieces.py"], workers))
     assert len(log) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_under_way_when_the_campaign_is_told_to_end_is_no_outcome(
+    tmp_path: Path, workers: int, number: signal.Signals
+) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    file = tmp_path / "lines"
+
+    def told() -> dict[str, Any]:
+        with contextlib.suppress(Exception, SystemExit, KeyboardInterrupt):  # as a command does, and its caller
+            signal.raise_signal(number)
+            time.sleep(0.5)  # in a thread, until the main one was told
+        return {"problems": ["its status is another one"]}
+
+    try:
+        end_in_order()
+        with pytest.raises(Interrupted) as ending:
+            list(done([Piece("one", told), Piece("two", told)], file, ["trust/pieces.py"], workers))
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        pieces._told.clear()
+    assert ending.value.args == (128 + number,)
+    assert not file.exists()
 
 
 def test_what_was_tried_on_other_sources_is_done_again(tmp_path: Path) -> None:

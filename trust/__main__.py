@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from companion.campaign import RESULTS, digest_of
 from companion.files import write_through
 from companion.notebooks import available_cores, installed_versions, machine
 from trust import calls, executions, faults, kills, mutants, options, supply
-from trust.pieces import PLACE, ROOT, Found, Scope, done
+from trust.pieces import PLACE, ROOT, Found, Interrupted, Scope, done, end_in_order
 
 PARTS: dict[str, ModuleType] = {
     part.NAME: part for part in (supply, calls, options, faults, kills, executions, mutants)
@@ -30,7 +29,7 @@ PARTS: dict[str, ModuleType] = {
 def main(arguments: list[str] | None = None) -> int:
     """Do the parts that are asked for; returns the exit status."""
     asked = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing stays mounted or running
+    end_in_order()
     place = asked.place or (PLACE / "sample" if asked.sample else PLACE)
     scope = Scope(asked.sample, tuple(asked.chapters), asked.workers, place)
     chosen = asked.part or list(PARTS)
@@ -41,11 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
     # What is no whole part is not what the page shows.
     target = place / "results.json" if asked.sample or asked.chapters else ROOT / RESULTS
     wrong = 0
-    for name in chosen:
-        result = carried_out(PARTS[name], scope)
-        known = json.loads(target.read_text(encoding="utf-8"))["parts"] if target.is_file() else {}
-        write_through(target, (json.dumps({"parts": known | {name: result}}, indent=1) + "\n").encode())
-        wrong += len(result["problems"])
+    try:
+        for name in chosen:
+            result = carried_out(PARTS[name], scope)
+            known = json.loads(target.read_text(encoding="utf-8"))["parts"] if target.is_file() else {}
+            write_through(target, (json.dumps({"parts": known | {name: result}}, indent=1) + "\n").encode())
+            wrong += len(result["problems"])
+    except Interrupted as told:
+        print("interrupted; what is finished is kept, and `make trust` takes it up again")
+        return int(told.args[0])
     print(f"{wrong} problems; {target}")
     return 1 if wrong else 0
 

@@ -27,25 +27,34 @@ def pieces(scope: Scope) -> Iterator[Piece]:
 def tried(scope: Scope) -> Found:
     """What became of every mutant."""
     arguments = [ONE] if scope.sample else ["--resume", "--workers", str(scope.workers)]
-    done = subprocess.run(
-        [sys.executable, "tests/mutants", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    status, said = _ended([sys.executable, "tests/mutants", *arguments])
     if scope.sample:
         return {
             "mutants": {ONE: "caught"},
             "files": {},
-            "problems": [(done.stdout + done.stderr)[-500:]] * (done.returncode != 0),
+            "problems": [said[-500:]] * (status != 0),
         }
     lines = {line["name"]: line for line in _lines()}
     unexplained = [f"{name}: {line['outcome']}" for name, line in lines.items() if line["outcome"].lower() not in GOOD]
-    if not lines or (done.returncode and not unexplained):
-        unexplained.append(f"status {done.returncode}: {(done.stdout + done.stderr)[-300:]}")
+    if not lines or (status and not unexplained):
+        unexplained.append(f"status {status}: {said[-300:]}")
     outcomes = {name: line["outcome"].lower() for name, line in lines.items()}
     return {
         "mutants": outcomes,
         "files": dict(Counter(line["file"] for line in lines.values())),
         "problems": unexplained,
     }
+
+
+def _ended(command: list[str]) -> tuple[int, str]:
+    """The exit status of a command and what it said; when the campaign is interrupted, it may remove its copies."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, said
 
 
 def _lines() -> Iterator[Mapping[str, str]]:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,33 @@ from companion.campaign import digest_of
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "_build" / "trust"
 Found = dict[str, Any]
+
+
+class Interrupted(BaseException):
+    """The campaign was told to end; a command that is tried does not take it for its own interruption."""
+
+
+_told: list[int] = []  # the exit status, once
+# Whether threads do the pieces: they see by themselves that the campaign was told, and raising amid locks is unsafe.
+_pooled: list[bool] = []
+
+
+def end_in_order() -> None:
+    """From now on SIGINT and SIGTERM end the campaign by `Interrupted`, and what is under way is no outcome."""
+    _told.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _tell)
+
+
+def _tell(number: int, _frame: object) -> None:
+    _told.append(128 + number)
+    if not _pooled:
+        raise Interrupted(_told[0])
+
+
+def _go_on() -> None:
+    if _told:
+        raise Interrupted(_told[0])
 
 
 def repeatable(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -90,11 +118,13 @@ def done(pieces: Iterable[Piece], file: Path, tested: Sequence[str], workers: in
     def found(piece: Piece) -> Found:
         if piece.name in known:
             return known[piece.name]
+        _go_on()
         began = time.perf_counter()
         try:
             outcome = piece.run()
         except subprocess.TimeoutExpired as late:
             outcome = {"problems": [f"never came to its end: {late}"]}
+        _go_on()  # what it started may have been told, too
         outcome["seconds"] = round(time.perf_counter() - began, 2)
         with writing:
             _add(file, {"name": piece.name, "digest": digest, "found": outcome})
@@ -104,8 +134,12 @@ def done(pieces: Iterable[Piece], file: Path, tested: Sequence[str], workers: in
         yield from ((piece.name, found(piece)) for piece in pieces)
         return
     pieces = list(pieces)
-    with ThreadPoolExecutor(workers) as pool:
-        yield from zip((piece.name for piece in pieces), pool.map(found, pieces))
+    _pooled.append(True)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            yield from zip((piece.name for piece in pieces), pool.map(found, pieces))
+    finally:
+        _pooled.clear()
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
