@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from trust import __main__ as campaign
-from trust import calls, executions, faults, options, pieces, supply
+from trust import calls, executions, faults, mutants, options, pieces, supply
 from trust.pieces import Found, Interrupted, Piece, done, end_in_order
 
 from companion.campaign import RESULTS
@@ -81,6 +81,15 @@ def test_what_is_under_way_when_the_campaign_is_told_to_end_is_no_outcome(
         pieces._told.clear()
     assert ending.value.args == (128 + number,)
     assert not file.exists()
+
+
+def test_outcomes_of_faults_that_are_listed_no_longer_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = pieces.load("tests/mutants/__main__.py")
+    first = harness.mutants()[0]
+    stale = {"name": "of another list", "outcome": "survived", "file": "src"}
+    known = {first.digest: {"name": first.name, "outcome": "caught", "file": first.file}, "other": stale}
+    monkeypatch.setattr(harness, "known_outcomes", lambda: known)
+    assert [line["name"] for line in mutants._lines()] == [first.name]
 
 
 def test_what_was_tried_on_other_sources_is_done_again(tmp_path: Path) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from trust.pieces import ROOT, Found, Piece, Scope
+from trust.pieces import ROOT, Found, Piece, Scope, load
 
 NAME = "mutants"
 MINUTES = 60
 PARALLEL = False
 TESTED = ("src/embedding_principle", "src/companion", "tests", "trust/mutants.py")
-OUTCOMES = "_build/mutants*.jsonl"  # what `python tests/mutants --resume` writes, a line a mutant
 GOOD = ("caught", "equivalent")
 ONE = "agreement about the least likely class"
 
@@ -58,9 +56,10 @@ def _ended(command: list[str]) -> tuple[int, str]:
 
 
 def _lines() -> Iterator[Mapping[str, str]]:
-    """The lines of the tool's files; the last of a mutant counts."""
-    for file in sorted(ROOT.glob(OUTCOMES), key=lambda path: path.stat().st_mtime):
-        yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    """The outcomes of the mutants that are listed now, of their files and tests as they are."""
+    harness = load("tests/mutants/__main__.py")
+    known = harness.known_outcomes()
+    return (known[mutant.digest] for mutant in harness.mutants() if mutant.digest in known)
 
 
 def summary(outcomes: Mapping[str, Found]) -> Found:
