@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from trust.pieces import ROOT, Found, Piece, Scope, load
 
@@ -30,6 +31,7 @@ def tried(scope: Scope) -> Found:
         return {
             "mutants": {ONE: "caught"},
             "files": {},
+            "minutes": 0,
             "problems": [said[-500:]] * (status != 0),
         }
     lines = {line["name"]: line for line in _lines()}
@@ -40,6 +42,7 @@ def tried(scope: Scope) -> Found:
     return {
         "mutants": outcomes,
         "files": dict(Counter(line["file"] for line in lines.values())),
+        "minutes": round(sum(line["seconds"] for line in lines.values()) / 60),
         "problems": unexplained,
     }
 
@@ -55,7 +58,7 @@ def _ended(command: list[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def _lines() -> Iterator[Mapping[str, str]]:
+def _lines() -> Iterator[Mapping[str, Any]]:
     """The outcomes of the mutants that are listed now, of their files and tests as they are."""
     harness = load("tests/mutants/__main__.py")
     known = harness.known_outcomes()
@@ -69,4 +72,10 @@ def summary(outcomes: Mapping[str, Found]) -> Found:
     # A package that only names its parts has nothing to be changed.
     without = sorted(name for name in modules - found["files"].keys() if not name.endswith("__init__.py"))
     counts = Counter(found["mutants"].values())
-    return {"mutants": len(found["mutants"]), **counts, "files": len(found["files"]), "modules without one": without}
+    return {
+        "mutants": len(found["mutants"]),
+        **counts,
+        "files": len(found["files"]),
+        "modules without one": without,
+        "minutes of tests, in one run or several": found["minutes"],
+    }
