@@ -28,12 +28,7 @@ def tried(scope: Scope) -> Found:
     arguments = [ONE] if scope.sample else ["--resume", "--workers", str(scope.workers)]
     status, said = _ended([sys.executable, "tests/mutants", *arguments])
     if scope.sample:
-        return {
-            "mutants": {ONE: "caught"},
-            "files": {},
-            "minutes": 0,
-            "problems": [said[-500:]] * (status != 0),
-        }
+        return {"mutants": {ONE: "caught"}, "files": {}, "minutes": 0, "problems": [said[-500:]] * (status != 0)}
     lines = {line["name"]: line for line in _lines()}
     unexplained = [f"{name}: {line['outcome']}" for name, line in lines.items() if line["outcome"].lower() not in GOOD]
     if not lines or (status and not unexplained):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +39,7 @@ class Interrupted(BaseException):
 
 _told: list[int] = []  # the exit status, once
 # Whether threads do the pieces: they see by themselves that the campaign was told, and raising amid locks is unsafe.
-_pooled: list[bool] = []
+_pooled = Event()
 
 
 def end_in_order() -> None:
@@ -51,7 +51,7 @@ def end_in_order() -> None:
 
 def _tell(number: int, _frame: object) -> None:
     _told.append(128 + number)
-    if not _pooled:
+    if not _pooled.is_set():
         raise Interrupted(_told[0])
 
 
@@ -134,7 +134,7 @@ def done(pieces: Iterable[Piece], file: Path, tested: Sequence[str], workers: in
         yield from ((piece.name, found(piece)) for piece in pieces)
         return
     pieces = list(pieces)
-    _pooled.append(True)
+    _pooled.set()
     try:
         with ThreadPoolExecutor(workers) as pool:
             yield from zip((piece.name for piece in pieces), pool.map(found, pieces))

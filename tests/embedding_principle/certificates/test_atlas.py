@@ -184,8 +184,7 @@ def test_zeros_of_neighbouring_boxes_are_proved_equal_and_others_are_told_apart(
 
 
 def test_zeros_that_cannot_be_told_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter(atlas_of(100).sheets)
-    wrong = [dataclasses.replace(sheet, zeros=tuple(map(shifted, sheet.zeros))) for sheet in found]
+    wrong = [dataclasses.replace(sheet, zeros=tuple(map(shifted, sheet.zeros))) for sheet in atlas_of(100).sheets]
     given = iter(wrong)
     monkeypatch.setattr(module, "explore", lambda *_: next(given))
     assert atlas(noise(100)).undecided == sum(len(sheet.zeros) for sheet in wrong) > 0
