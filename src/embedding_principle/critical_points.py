@@ -18,9 +18,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.linalg import norm
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from embedding_principle.arguments import checked, number, real, variable, whole
 from embedding_principle.curvature.hessian import derivatives, hessian
@@ -29,7 +31,7 @@ from embedding_principle.curvature.kinks import kinks
 from embedding_principle.curvature.passes import Derivatives
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
-from embedding_principle.trust_region import FLAT, descent_step, polishing_step
+from embedding_principle.trust_region import FLAT, Array, Rows, descent_step, polishing_step
 
 CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
 NOT_FINITE = "not finite"
@@ -41,6 +43,8 @@ _REMEDIES = {
     AT_A_KINK: "a sample sits on a kink of its neuron, so give other starts or a smooth activation",
     NOT_FINITE: "scale the data, or give smaller starts",
 }
+
+Mask = NDArray[np.bool_]
 
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20
@@ -126,80 +130,82 @@ class _Search:
     def __init__(self, risk: Risk, ridge: float, starts: Tensor, descend: bool) -> None:
         count = len(starts)
         self.objective, self.ridge = risk, ridge
-        self.theta = starts.clone()
+        self.theta = starts.numpy().copy()
         found = derivatives(risk, starts, ridge=ridge)
-        self.risk, self.gradient, self.hessian = found.risk, found.gradient, found.hessian
+        self.risk, self.gradient, self.hessian = (part.numpy() for part in (found.risk, found.gradient, found.hessian))
         self.lost = _lost(found)
-        self.gradient_norm, self.norm = vector_norm(self.gradient, dim=-1), vector_norm(starts, dim=-1)
+        self.gradient_norm, self.norm = norm(self.gradient, axis=-1), norm(self.theta, axis=-1)
         self.radius = _longest_step(self.norm)
-        self.shift = torch.zeros(count, dtype=torch.float64)
-        self.polishing = torch.full((count,), not descend)
-        self.improving = torch.full((count,), True)
-        self.iterations = torch.zeros(count, dtype=torch.long)
+        self.shift = np.zeros(count)
+        self.polishing = np.full(count, not descend)
+        self.improving = np.full(count, True)
+        self.iterations = np.zeros(count, dtype=np.int64)
 
-    def step(self, rows: Tensor) -> None:
+    def step(self, rows: Rows) -> None:
         """Try one step from each of these rows and keep those that improve."""
         move, predicted = self.propose(rows)
-        theta, length = self.theta[rows] + move, vector_norm(move, dim=-1)
-        found = derivatives(self.objective, theta, ridge=self.ridge)
-        before, after = self.gradient_norm[rows], vector_norm(found.gradient, dim=-1)
-        decrease = torch.where(self.polishing[rows], (before**2 - after**2) / 2, self.risk[rows] - found.risk)
-        ratio = (decrease / predicted.clamp(min=_TINY)).nan_to_num(nan=-1.0)
-        better = ratio > 1e-4
+        theta, moved = self.theta[rows] + move, norm(move, axis=-1)
+        found = derivatives(self.objective, torch.from_numpy(theta), ridge=self.ridge)
+        before, after = self.gradient_norm[rows], norm(found.gradient.numpy(), axis=-1)
+        decrease = np.where(self.polishing[rows], (before**2 - after**2) / 2, self.risk[rows] - found.risk.numpy())
+        ratio = decrease / np.maximum(predicted, _TINY)
+        better = ratio > 1e-4  # false for NaN
         self.iterations[rows] += 1
         self.improving[rows] = better & (after < before / 2)
         self._accept(rows, better, theta, found)
-        radius = _next_radius(self.radius[rows], length, ratio)
-        self.radius[rows] = torch.minimum(radius, _longest_step(self.norm[rows]))
+        radius = _next_radius(self.radius[rows], moved, np.where(np.isnan(ratio), -1.0, ratio))
+        self.radius[rows] = np.minimum(radius, _longest_step(self.norm[rows]))
 
-    def propose(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def propose(self, rows: Rows) -> tuple[Array, Array]:
         """The trust-region step of each row and the decrease of the objective that its model predicts."""
-        move, predicted = torch.empty_like(self.theta[rows]), torch.empty_like(self.risk[rows])
-        descending = torch.nonzero(~self.polishing[rows])[:, 0]
+        move, predicted = np.empty_like(self.theta[rows]), np.empty(len(rows))
+        descending = np.flatnonzero(~self.polishing[rows])
         if len(descending):
             some = rows[descending]
             move[descending], predicted[descending], self.shift[some] = descent_step(
-                self.hessian[some], self.gradient[some], self.radius[some], self.shift[some]
+                *self._model(some), torch.from_numpy(self.shift[some])
             )
-            resolved = predicted > (_UNRESOLVED_DECREASE * self.risk[rows].abs()).clamp(min=_PERFECT_FIT_DECREASE)
+            resolved = predicted > np.maximum(_UNRESOLVED_DECREASE * np.abs(self.risk[rows]), _PERFECT_FIT_DECREASE)
             late = rows[descending[~resolved[descending]]]
             self.polishing[late] = True
             self.radius[late] = _longest_step(self.norm[late])
-        polishing = torch.nonzero(self.polishing[rows])[:, 0]
+        polishing = np.flatnonzero(self.polishing[rows])
         if len(polishing):
-            some = rows[polishing]
-            move[polishing], predicted[polishing] = polishing_step(
-                self.hessian[some], self.gradient[some], self.radius[some]
-            )
+            move[polishing], predicted[polishing] = polishing_step(*self._model(rows[polishing]))
         return move, predicted
 
-    def _accept(self, rows: Tensor, better: Tensor, theta: Tensor, found: Derivatives) -> None:
-        kept = rows[better]
-        self.theta[kept], self.norm[kept] = theta[better], vector_norm(theta[better], dim=-1)
-        self.risk[kept], self.gradient[kept] = found.risk[better], found.gradient[better]
-        self.hessian[kept], self.gradient_norm[kept] = (
-            found.hessian[better],
-            vector_norm(found.gradient[better], dim=-1),
+    def _model(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        hessian, gradient, radius = (
+            torch.from_numpy(part[rows]) for part in (self.hessian, self.gradient, self.radius)
         )
+        return hessian, gradient, radius
+
+    def _accept(self, rows: Rows, better: Mask, theta: Array, found: Derivatives) -> None:
+        kept = rows[better]
+        self.theta[kept], self.norm[kept] = theta[better], norm(theta[better], axis=-1)
+        self.risk[kept], self.hessian[kept] = found.risk.numpy()[better], found.hessian.numpy()[better]
+        gradient = found.gradient.numpy()[better]
+        self.gradient[kept], self.gradient_norm[kept] = gradient, norm(gradient, axis=-1)
         self.lost[kept] = _lost(found)[better]
 
-    def newton_step(self) -> Tensor:
+    def newton_step(self) -> Array:
         """Length of −H⁻¹∇R, moduli of eigenvalues raised to the level of a flat direction at least."""
         # LAPACK gives up on all matrices for the sake of one that is not finite.
-        values, vectors = torch.linalg.eigh(torch.where(self.lost[:, None, None], 0.0, self.hessian))
-        slope, moduli = (vectors.mT @ self.gradient[..., None])[..., 0], values.abs()
-        floor = FLAT * moduli.amax(-1, keepdim=True)
-        length: Tensor = vector_norm(slope / torch.maximum(moduli, floor).clamp(min=_TINY), dim=-1)
-        return length.where(~self.lost, torch.nan)
+        finite = np.where(self.lost[:, None, None], 0.0, self.hessian)
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(finite)))
+        slope, moduli = np.matmul(self.gradient[:, None], vectors)[:, 0], np.abs(values)
+        floor = FLAT * moduli.max(-1, keepdims=True)
+        return np.where(self.lost, np.nan, norm(slope / np.maximum(np.maximum(moduli, floor), _TINY), axis=-1))
 
 
-def _lost(found: Derivatives) -> Tensor:
+def _lost(found: Derivatives) -> Mask:
     """Where risk, gradient or Hessian is not finite, boolean (S,)."""
     # Sums are quick, and their overflow is a false alarm.
     if math.isfinite(float(found.hessian.sum() + found.risk.sum() + found.gradient.square().sum())):
-        return torch.zeros(len(found.risk), dtype=torch.bool)
+        return np.zeros(len(found.risk), dtype=np.bool_)
     finite = found.hessian.isfinite().all((-2, -1)) & found.risk.isfinite()
-    return ~(finite & found.gradient.isfinite().all(-1))
+    lost: Mask = (~(finite & found.gradient.isfinite().all(-1))).numpy()
+    return lost
 
 
 # The longest step, as a fraction of max(1, ‖θ‖). Short steps keep a search in the basin of its start: on targets on the
@@ -208,15 +214,16 @@ def _lost(found: Derivatives) -> Tensor:
 _LONGEST_STEP = 0.1
 
 
-def _longest_step(norm: Tensor) -> Tensor:
-    return _LONGEST_STEP * norm.clamp(min=1)
+def _longest_step(norm: Array) -> Array:
+    longest: Array = _LONGEST_STEP * np.maximum(norm, 1)
+    return longest
 
 
-def _next_radius(radius: Tensor, length: Tensor, ratio: Tensor) -> Tensor:
+def _next_radius(radius: Array, moved: Array, ratio: Array) -> Array:
     # The usual rule: shrink below a poor step, grow behind a good one that the radius had cut short. Where the model
     # overflows, a step has no length.
-    grown = torch.where((ratio > 0.75) & (length > 0.9 * radius), 2 * radius, radius)
-    return torch.where(ratio < 0.25, length.where(length.isfinite(), radius) / 4, grown)
+    grown = np.where((ratio > 0.75) & (moved > 0.9 * radius), 2 * radius, radius)
+    return np.where(ratio < 0.25, np.where(np.isfinite(moved), moved, radius) / 4, grown)
 
 
 @checked
@@ -268,18 +275,19 @@ def search(
     starts = variable("starts", starts, ("S", risk.network.n_parameters)).detach()
     ridge, tolerance = number("ridge", ridge, at_least=0.0), number("tolerance", tolerance, at_least=0.0)
     max_iterations, radius = whole("max_iterations", max_iterations, 0), number("radius", radius, above=0.0)
-    state = _Search(risk, ridge, starts, descend)
-    midway = state.norm.clone()
-    for iteration in range(max_iterations):
-        rows = _running(state, tolerance, radius)
-        if progress:
-            progress(iteration, len(rows))
-        if not len(rows):
-            break
-        if iteration == max_iterations // 2:
-            midway = state.norm.clone()
-        state.step(rows)
-    return _outcome(state, tolerance, radius, midway)
+    with np.errstate(all="ignore"):  # what is not finite shows in the outcome
+        state = _Search(risk, ridge, starts, descend)
+        midway = state.norm.copy()
+        for iteration in range(max_iterations):
+            rows = _running(state, tolerance, radius)
+            if progress:
+                progress(iteration, len(rows))
+            if not len(rows):
+                break
+            if iteration == max_iterations // 2:
+                midway = state.norm.copy()
+            state.step(rows)
+        return _outcome(state, tolerance, radius, midway)
 
 
 @checked
@@ -320,8 +328,9 @@ def critical_inertia(risk: Risk, theta: Tensor, *, ridge: float = 0.0, tolerance
     theta = real("theta", theta, (risk.network.n_parameters,))
     ridge, tolerance = number("ridge", ridge, at_least=0.0), number("tolerance", tolerance, at_least=0.0)
     matrix = hessian(risk, theta, ridge=ridge)
-    state = _Search(risk, ridge, theta[None], descend=False)
-    found = _outcome(state, tolerance, math.inf, state.norm)
+    with np.errstate(all="ignore"):
+        state = _Search(risk, ridge, theta[None], descend=False)
+        found = _outcome(state, tolerance, math.inf, state.norm)
     if not found.converged:
         raise NotCriticalError(_why_not_critical(found, ridge, tolerance))
     return inertia(matrix, error=float(found.gradient_norm))
@@ -343,12 +352,12 @@ def _why_not_critical(found: CriticalPoints, ridge: float, tolerance: float) -> 
     )
 
 
-def _running(state: _Search, tolerance: float, radius: float) -> Tensor:
+def _running(state: _Search, tolerance: float, radius: float) -> Rows:
     # Below the tolerance a search goes on while steps still halve the gradient: that ends at round-off.
     done = (state.gradient_norm <= tolerance) & ~state.improving
-    immobile = state.radius < torch.finfo(torch.float64).eps * state.norm.clamp(min=1)
+    immobile = state.radius < np.finfo(np.float64).eps * np.maximum(state.norm, 1)
     over = done | immobile | (state.norm > radius) | (state.gradient_norm == 0) | state.lost
-    return torch.nonzero(~over)[:, 0]
+    return np.flatnonzero(~over)
 
 
 # The Newton step that remains at a critical point, as a fraction of max(1, ‖θ‖): 1e-12 at a non-degenerate one, up to
@@ -361,13 +370,13 @@ _SMALL_STEP = 1e-4
 _DRIFT_GROWTH = 1.1
 
 
-def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) -> CriticalPoints:
-    newton_step, norm = state.newton_step(), state.norm
+def _outcome(state: _Search, tolerance: float, radius: float, midway: Array) -> CriticalPoints:
+    newton_step, size, theta = state.newton_step(), state.norm, torch.from_numpy(state.theta)
     vanishing = state.gradient_norm <= tolerance
-    critical = vanishing & (newton_step <= _SMALL_STEP * norm.clamp(min=1)) & (norm <= radius)
-    critical &= ~saturated(state.objective, state.theta)
-    growing = (norm > radius) | (norm > _DRIFT_GROWTH * midway)
-    bent = kinks(state.objective, state.theta, tolerance=tolerance) > 0
+    critical = vanishing & (newton_step <= _SMALL_STEP * np.maximum(size, 1)) & (size <= radius)
+    critical &= ~saturated(state.objective, theta).numpy()
+    growing = (size > radius) | (size > _DRIFT_GROWTH * midway)
+    bent = kinks(state.objective, theta, tolerance=tolerance).numpy() > 0
     # The first that holds.
     outcomes = (
         (NOT_FINITE, state.lost),
@@ -375,5 +384,8 @@ def _outcome(state: _Search, tolerance: float, radius: float, midway: Tensor) ->
         (AT_A_KINK, bent & ~growing),
         (DRIFTING, vanishing | growing),
     )
-    status = tuple(next((name for name, holds in outcomes if holds[row]), STALLED) for row in range(len(norm)))
-    return CriticalPoints(state.theta, state.risk, state.gradient_norm, newton_step, state.iterations, status)
+    status = tuple(next((name for name, holds in outcomes if holds[row]), STALLED) for row in range(len(size)))
+    risk, gradient_norm, step, iterations = map(
+        torch.from_numpy, (state.risk, state.gradient_norm, newton_step, state.iterations)
+    )
+    return CriticalPoints(theta, risk, gradient_norm, step, iterations, status)

@@ -4,8 +4,8 @@ The minimizer of g·s + ½ s·Hs over ‖s‖ ≤ r is s = −(H + σ)⁻¹ g wi
 semidefinite and ‖s‖ ≤ r; where σ > 0 it lies on the sphere (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983)
 553–572). Two ways lead to σ, both by Newton's method for 1/‖s‖ = 1/r. A *descent step* factorizes H + σ = L Lᵀ for each
 σ that is tried, at a small fraction of the cost of eigenvectors. A *polishing step*, for the model ½‖g + Hs‖² of the
-gradient, must tell flat directions from curved ones, and takes eigenvectors; so do descent steps in few dimensions, and
-the few that a handful of factorizations does not settle.
+gradient, must tell flat directions from curved ones, and takes eigenvectors; so do the few descent steps that a handful
+of factorizations does not settle.
 
 A descent step need not wait for the exact σ. For every σ ≥ 0 with H + σ = L Lᵀ and every p with ‖p‖ ≤ r
 
@@ -24,11 +24,17 @@ sensitive to E, but not the value of the model, by which a step is judged; τ is
 computed, and the predicted decrease from p and H themselves, without σ and L.
 """
 
+import numpy as np
 import torch
+from numpy.linalg import norm
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from embedding_principle.arguments import checked, real
+
+# NumPy starts its calls on small arrays in a quarter of torch's time, and there are many here; torch factorizes.
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 # Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
 # 1e-14 ‖H‖ at P = 100) stay below it.
@@ -43,8 +49,6 @@ _SECULAR_ITERATIONS = 10
 _MISSED = 0.02
 # One or two are the rule.
 _FACTORIZATIONS = 5
-# Measured: with fewer parameters eigenvectors take less time than the calls of two factorizations.
-_SMALL = 16
 # Turns 0 / 0 into 0.
 _TINY = 1e-300
 
@@ -69,26 +73,29 @@ def trust_region_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
         tensor([[-0.0000, -1.0000]], dtype=torch.float64)
     """
     values = real("values", values, ("S", "P"))
-    slope, radius = real("slope", slope, tuple(values.shape)), _positive(radius, len(values))
-    step = _spectral_step(values, slope, radius)
-    if not torch.isfinite(step).all():
+    slope, lengths = real("slope", slope, tuple(values.shape)), _positive(radius, len(values))
+    with np.errstate(all="ignore"):
+        step = _spectral_step(values.numpy(), slope.numpy(), lengths)
+    if not np.isfinite(step).all():
         raise ValueError("radius: the step overflows float64; scale values, slope and radius")
-    return step
+    return torch.from_numpy(step)
 
 
-def _spectral_step(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
-    least = slope.abs() / radius[..., None]
-    shift = (least - values).amax(-1, keepdim=True).clamp(min=0)
+def _spectral_step(values: Array, slope: Array, radius: Array) -> Array:
+    least = np.abs(slope) / radius[:, None]
+    shift = np.maximum((least - values).max(-1, keepdims=True), 0)
     for _ in range(_SECULAR_ITERATIONS):
-        denominator = torch.maximum(values + shift, least).clamp(min=_TINY)
+        denominator = np.maximum(np.maximum(values + shift, least), _TINY)
         step = slope / denominator
-        length = vector_norm(step, dim=-1, keepdim=True)
-        excess = length / radius[..., None] - 1
+        squares = step * step
+        length = np.sqrt(squares.sum(-1, keepdims=True))
+        excess = length / radius[:, None] - 1
         if not (excess > _RADIUS_SLACK).any():
             break
-        pull = (step**2 / denominator).sum(-1, keepdim=True).clamp(min=_TINY)
-        shift = shift + (excess * length**2 / pull).clamp(min=0)
-    return -step
+        pull = np.maximum((squares / denominator).sum(-1, keepdims=True), _TINY)
+        shift = shift + np.maximum(excess * length**2 / pull, 0)
+    negative: Array = -step
+    return negative
 
 
 @checked
@@ -112,13 +119,16 @@ def polishing_step(matrix: Tensor, gradient: Tensor, radius: Tensor) -> tuple[Te
         >>> step.round(decimals=2), decrease.round(decimals=2)
         (tensor([[-0.4800,  0.8800]], dtype=torch.float64), tensor([0.9900], dtype=torch.float64))
     """
-    matrix, gradient, radius = _model(matrix, gradient, radius)
-    values, vectors = torch.linalg.eigh(matrix)
-    slope = _product(vectors.mT, gradient)
-    flat = values.abs() <= FLAT * values.abs().amax(-1, keepdim=True)
-    slope, values = torch.where(flat, 0.0, values * slope), values**2
-    move = _spectral_step(values, slope, radius)
-    return _product(vectors, move), -(slope * move + values * move**2 / 2).sum(-1)
+    h, g, r = _model(matrix, gradient, radius)
+    values, vectors = _eigen(h)
+    moduli = np.abs(values)
+    flat = moduli <= FLAT * moduli.max(-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        slope = _product(vectors.swapaxes(1, 2), g)
+        slope, values = np.where(flat, 0.0, values * slope), values**2
+        move = _spectral_step(values, slope, r)
+        decrease = -(move * (slope + values * move / 2)).sum(-1)
+        return torch.from_numpy(_product(vectors, move)), torch.from_numpy(decrease)
 
 
 @checked
@@ -146,38 +156,45 @@ def descent_step(matrix: Tensor, gradient: Tensor, radius: Tensor, shift: Tensor
         >>> 1 <= float(step.norm()) <= 1.05, float(decrease) > 1.2
         (True, True)
     """
-    matrix, gradient, radius = _model(matrix, gradient, radius)
-    search = _ShiftSearch(matrix, gradient, radius, real("shift", shift, tuple(radius.shape)).clamp(min=0))
-    for _ in range(_FACTORIZATIONS if gradient.shape[1] >= _SMALL else 0):
-        search.factorize()
-        if not len(search.rows):
-            break
-    if len(search.rows):
-        search.step[search.rows] = _spectral_descent(*(part[search.rows] for part in (matrix, gradient, radius)))
-    decrease = -(search.step * (gradient + _product(matrix, search.step) / 2)).sum(-1)
-    return search.step, decrease, search.shift
+    h, g, r = _model(matrix, gradient, radius)
+    search = _ShiftSearch(h, g, r, real("shift", shift, tuple(r.shape)).clamp(min=0).numpy())
+    with np.errstate(all="ignore"):
+        for _ in range(_FACTORIZATIONS):
+            search.factorize()
+            if not len(search.rows):
+                break
+        if len(search.rows):
+            search.step[search.rows] = _spectral_descent(*(part[search.rows] for part in (h, g, r)))
+        decrease = -(search.step * (g + _product(h, search.step) / 2)).sum(-1)
+    return torch.from_numpy(search.step), torch.from_numpy(decrease), torch.from_numpy(search.shift)
 
 
-def _model(matrix: Tensor, gradient: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _model(matrix: Tensor, gradient: Tensor, radius: Tensor) -> tuple[Array, Array, Array]:
     gradient = real("gradient", gradient, ("S", "P"))
     matrix = real("matrix", matrix, (*gradient.shape, gradient.shape[1]))
-    return matrix, gradient, _positive(radius, len(gradient))
+    return matrix.numpy(), gradient.numpy(), _positive(radius, len(gradient))
 
 
-def _positive(radius: Tensor, size: int) -> Tensor:
+def _positive(radius: Tensor, size: int) -> Array:
     radius = real("radius", radius, (size,))
     if not (radius > 0).all():
         raise ValueError(f"radius: expected positive numbers, got {float(radius.min()):g}")
-    return radius
+    return radius.numpy()
 
 
-def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
-    return (matrices @ vectors[..., None])[..., 0]
+def _product(matrices: Array, vectors: Array) -> Array:
+    product: Array = np.matmul(matrices, vectors[..., None])[..., 0]
+    return product
 
 
-def _spectral_descent(matrix: Tensor, gradient: Tensor, radius: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return _product(vectors, _spectral_step(values, _product(vectors.mT, gradient), radius))
+def _eigen(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = torch.linalg.eigh(torch.from_numpy(matrix))
+    return values.numpy(), vectors.numpy()
+
+
+def _spectral_descent(matrix: Array, gradient: Array, radius: Array) -> Array:
+    values, vectors = _eigen(matrix)
+    return _product(vectors, _spectral_step(values, _product(vectors.swapaxes(1, 2), gradient), radius))
 
 
 class _ShiftSearch:
@@ -189,59 +206,59 @@ class _ShiftSearch:
         rows: those that are not.
     """
 
-    def __init__(self, matrix: Tensor, gradient: Tensor, radius: Tensor, guess: Tensor) -> None:
-        self.step, self.shift, self.rows = torch.zeros_like(gradient), guess.clone(), torch.arange(len(gradient))
+    def __init__(self, matrix: Array, gradient: Array, radius: Array, guess: Array) -> None:
+        self.step, self.shift, self.rows = np.zeros_like(gradient), guess.copy(), np.arange(len(gradient))
         self._matrix, self._gradient, self._radius, self._guess = matrix, gradient, radius, guess
         self._low = self._high = guess
 
     def factorize(self) -> None:
         """Try the guess of each row, settle those where it will do, and guess again for the others."""
-        guess, radius, shifted = self._guess, self._radius, self._matrix.clone()
-        shifted.diagonal(dim1=1, dim2=2).add_(guess[:, None])
-        factor, info = torch.linalg.cholesky_ex(shifted)
-        solution, energy = _solution(factor, self._gradient.neg())
+        guess, radius, shifted = self._guess, self._radius, self._matrix.copy()
+        np.einsum("spp->sp", shifted)[:] += guess[:, None]
+        factor, info = torch.linalg.cholesky_ex(torch.from_numpy(shifted))
+        solution, energy = _solution(factor, -self._gradient)
         turned, pull = _solution(factor, solution)
-        definite, length, size = info == 0, vector_norm(solution, dim=-1), vector_norm(turned, dim=-1)
+        definite, length, size = info.numpy() == 0, norm(solution, axis=-1), norm(turned, axis=-1)
         # The smaller root of ‖s + τz‖ = r, z = turned / size; where there is none τ is no number, and settles nothing.
         room, along = radius**2 - length**2, pull / size
-        tau = room / (along + (along**2 + room).sqrt())
+        tau = room / (along + np.sqrt(along**2 + room))
         inside = (guess == 0) & (length <= radius)
         missed = (tau / size) ** 2 * pull
         settled = definite & (inside | (missed <= _MISSED * (energy + guess * radius**2)))
         rows = self.rows[settled]
-        self.step[rows] = torch.addcmul(solution, turned, torch.where(inside, 0.0, tau / size)[:, None])[settled]
+        self.step[rows] = (solution + turned * np.where(inside, 0.0, tau / size)[:, None])[settled]
         self.shift[rows] = guess[settled]
-        newton = guess + (length / radius - 1) * length**2 / pull
-        left = torch.nonzero(~settled)[:, 0]
+        left = np.flatnonzero(~settled)
         if len(left):
+            newton = guess + (length / radius - 1) * length**2 / pull
             self._leave(left)
-            self._guess_again(torch.where(definite, newton, torch.nan)[left], (~definite | (length > radius))[left])
+            self._guess_again(np.where(definite, newton, np.nan)[left], (~definite | (length > radius))[left])
         self.rows = self.rows[left]
 
-    def _leave(self, left: Tensor) -> None:
+    def _leave(self, left: Rows) -> None:
         first, self._matrix, self._gradient = self._low is self._high, self._matrix[left], self._gradient[left]
         self._radius, self._guess = self._radius[left], self._guess[left]
         if not first:
             self._low, self._high = self._low[left], self._high[left]
             return
         # −λ_min lies between −min H_ii and ‖H‖; beyond it, ‖s‖ ≤ ‖g‖/(σ − ‖H‖). Below a negative bound lies σ = 0.
-        self._low = self._matrix.diagonal(dim1=1, dim2=2).neg().amax(-1)
-        size = vector_norm(self._matrix, dim=(1, 2))
-        self._high = vector_norm(self._gradient, dim=-1) / self._radius + size
+        self._low = (-np.einsum("spp->sp", self._matrix)).max(-1)
+        size = norm(self._matrix, axis=(1, 2))
+        self._high = norm(self._gradient, axis=-1) / self._radius + size
 
-    def _guess_again(self, newton: Tensor, short: Tensor) -> None:
+    def _guess_again(self, newton: Array, short: NDArray[np.bool_]) -> None:
         """Newton's σ where it lies between the bounds; below them zero, if that may do; else a mean of the bounds."""
-        self._low = torch.where(short, torch.maximum(self._guess, self._low), self._low)
-        self._high = torch.where(short, self._high, self._guess)
-        low = self._low.clamp(min=0)
+        self._low = np.where(short, np.maximum(self._guess, self._low), self._low)
+        self._high = np.where(short, self._high, self._guess)
+        low = np.maximum(self._low, 0)
         # The geometric mean, as σ may be of any size; the other keeps it off a lower bound of zero.
-        middle = torch.maximum((low * self._high).sqrt(), low + 0.01 * (self._high - low))
-        middle = torch.where((self._low < 0) & (newton <= 0), 0.0, middle)
-        self._guess = torch.where((newton > low) & (newton < self._high), newton, middle)
+        middle = np.maximum(np.sqrt(low * self._high), low + 0.01 * (self._high - low))
+        middle = np.where((self._low < 0) & (newton <= 0), 0.0, middle)
+        self._guess = np.where((newton > low) & (newton < self._high), newton, middle)
 
 
-def _solution(factor: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def _solution(factor: Tensor, vectors: Array) -> tuple[Array, Array]:
     """Give u = (L Lᵀ)⁻¹ v, (S, P), and v·u as ‖L⁻¹v‖², (S,)."""
-    half = torch.linalg.solve_triangular(factor, vectors[..., None], upper=False)
+    half = torch.linalg.solve_triangular(factor, torch.from_numpy(vectors)[..., None], upper=False)
     solution = torch.linalg.solve_triangular(factor.mT, half, upper=True)
-    return solution[..., 0], half.square().sum((1, 2))
+    return solution.numpy()[..., 0], np.square(half.numpy()).sum((1, 2))

@@ -12,11 +12,6 @@ from embedding_principle.trust_region import descent_step, polishing_step, trust
 generators = st.integers(0, 2**31).map(lambda seed: torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(autouse=True)
-def factorizations_in_all_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust_region, "_SMALL", 0)
-
-
 def normal(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
