@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -146,6 +148,8 @@ def machine() -> dict[str, object]:
     """The machine and the versions that a table's figures belong to."""
     return {
         "processor": _processor(),
+        "on": time.strftime("%Y-%m-%d"),
+        "at commit": _commit(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load average at the end": round(os.getloadavg()[0], 1),
@@ -154,6 +158,15 @@ def machine() -> dict[str, object]:
         "BLAS kernels": ", ".join(sorted({_kernel(pool) for pool in threadpool_info() if pool["user_api"] == "blas"})),
         **{name: version(name) for name in ("torch", "numpy", "scipy", *_PEERS) if find_spec(name)},
     }
+
+
+def _commit() -> str:
+    """The state of the project that is measured; "-dirty" behind it where files differ from the commit."""
+    git = ("git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty")
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _kernel(pool: Mapping[str, object]) -> str:
@@ -172,7 +185,10 @@ def _processor() -> str:
 
 
 def report(name: str, title: str, rows: Sequence[Comparison]) -> None:
-    """Print the table and the machine's description, and write both to `benchmarks/results/NAME.json`."""
+    """Print the table and the machine's description, and write both to `benchmarks/results/NAME.json`.
+
+    The file keeps what was measured on other processors, and forgets what was measured on this kind before.
+    """
     description = machine()
     print(f"\n{title}\n\n| case | ours | best peer | ratio (range) | goal |\n|---|---|---|---|---|")
     for row in rows:
@@ -180,8 +196,21 @@ def report(name: str, title: str, rows: Sequence[Comparison]) -> None:
     print("\n" + "; ".join(f"{key}: {value}" for key, value in description.items()))
     RESULTS.mkdir(exist_ok=True)
     extended = [{**asdict(row), "best_peer": row.best_peer, "met": row.met} for row in rows]
-    content = {"title": title, "machine": description, "rows": extended}
+    measurements = [*_elsewhere(RESULTS / f"{name}.json"), {"machine": description, "rows": extended}]
+    measurements.sort(key=lambda measured: str(measured["machine"]["processor"]), reverse=True)
+    content = {"title": title, "measurements": measurements}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _elsewhere(path: Path) -> list[dict[str, Any]]:
+    """The measurements of a file of results that were made on other processors."""
+    if not path.exists():
+        return []
+    try:
+        measurements = json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        return [measured for measured in measurements if measured["machine"]["processor"] != _processor()]
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{path}: not what a benchmark writes ({error!r}); take it from version control, or remove it")
 
 
 def _line(row: Comparison) -> str:

@@ -93,13 +93,18 @@ def _provenance(root: Path, part: Mapping[str, Any]) -> str:
     """Where and when a part was done, and plainly whether the sources are others by now."""
     versions = ", ".join(f"{name} {version}" for name, version in part["versions"].items())
     said = (
-        f"Done at commit {code_span(part['commit'])} on {part['date']} in {part['seconds'] / 60:.0f} minutes: "
+        f"Done at commit {code_span(part['commit'])} on {part['date']} in {_minutes(part['seconds'])}: "
         f"{plain(part['machine'])}; {plain(versions)}."
     )
     changed = [name for name, digest in part["tested"].items() if _is_shown(name) and digest_of(root, name) != digest]
     if not changed:
         return f"{said} What it tried is as it was then."
     return f"{said} **The book is another by now**: {', '.join(map(code_span, changed))} changed since."
+
+
+def _minutes(seconds: float) -> str:
+    count = max(1, round(seconds / 60))
+    return f"{count} minute{'s' * (count > 1)}"
 
 
 def _is_shown(name: str) -> bool:

@@ -235,29 +235,41 @@ def environments_markdown(chapters: Iterable[Status]) -> str:
 
 
 def benchmark_markdown(result: Mapping[str, Any]) -> str:
-    """One file of ``benchmarks/results`` as MyST Markdown: title, a row a case, and the machine.
+    """One file of ``benchmarks/results`` as MyST Markdown: title, for each case a row a machine, and the machines.
 
     Times are medians of one call; the ratio is the median over paired rounds, with its range; other peers follow.
     """
-    rows = []
-    for row in result["rows"]:
-        peer = row["best_peer"]
-        low, high = row["spread"][peer]
-        facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
-        others = "".join(f"; {plain(name)}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
-        goal = "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}"
-        rows.append(
-            (
-                row["case"] + (f" ({facts})" if facts else ""),
-                format_duration(row["seconds"]["ours"]),
-                f"{format_duration(row['seconds'][peer])} ({plain(peer)})",
-                f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
-                goal,
-            )
-        )
-    header = ("Case", "Ours", "Best peer", "Ratio (range)", "Goal")
-    machine = plain(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
-    return f"## {result['title']}\n\n{list_table(header, rows, 'benchmark-table')}\n\n{machine}.\n"
+    measurements = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", result["measurements"], strict=False))
+    rows = [(row, letter) for letter, measured in measurements.items() for row in measured["rows"]]
+    cases = list(dict.fromkeys(_case(row) for row, _ in rows))
+    rows.sort(key=lambda pair: cases.index(_case(pair[0])))
+    header = ("Case", "Machine", "Ours", "Best peer", "Ratio (range)", "Goal")
+    table = list_table(header, [_measured(row, letter) for row, letter in rows], "benchmark-table")
+    machines = [
+        f"- {letter}: " + plain(", ".join(f"{name} {value}" for name, value in measured["machine"].items()))
+        for letter, measured in measurements.items()
+    ]
+    return f"## {result['title']}\n\n{table}\n\n" + "\n".join(machines) + "\n"
+
+
+def _case(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row compares: the problem, and the peers without what depends on the machine, as a size of chunks."""
+    return row["case"], *(name.partition(",")[0] for name in row["ratios"])
+
+
+def _measured(row: Mapping[str, Any], letter: str) -> tuple[str, ...]:
+    peer = row["best_peer"]
+    low, high = row["spread"][peer]
+    facts = ", ".join(f"{name} {_fact(value)}" for name, value in row["facts"].items())
+    others = "".join(f"; {plain(name)}: {ratio:.3g}" for name, ratio in row["ratios"].items() if name != peer)
+    return (
+        row["case"] + (f" ({facts})" if facts else ""),
+        letter,
+        format_duration(row["seconds"]["ours"]),
+        f"{format_duration(row['seconds'][peer])} ({plain(peer)})",
+        f"{row['ratios'][peer]:.3g} ({low:.3g}–{high:.3g}){others}",
+        "" if row["goal"] is None else f"{row['goal']:g}, {'met' if row['met'] else 'missed'}",
+    )
 
 
 def _fact(value: float) -> str:

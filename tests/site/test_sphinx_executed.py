@@ -312,7 +312,7 @@ def test_html_that_a_substitution_makes_is_refused_in_the_box_and_in_the_table(p
 def test_a_benchmark_file_that_is_none_is_named(project: Path) -> None:
     (project / "benchmarks/results").mkdir(parents=True)
     (project / "book/status.md").write_text("# Status\n\n```{benchmark-tables}\n```\n", encoding="utf-8")
-    for content in ("", "[]", "{}", '{"title": "T", "machine": {}, "rows": [1]}'):
+    for content in ("", "[]", "{}", '{"title": "T", "measurements": [1]}'):
         (project / "benchmarks/results/x.json").write_text(content, encoding="utf-8")
         done = render(project)
         assert done.returncode != 0
@@ -415,7 +415,7 @@ def test_machines_and_versions_are_shown_as_they_are_whatever_they_hold() -> Non
     }  # fmt: skip
     for text in (
         environments_markdown([status]),
-        benchmark_markdown({"title": "T", "machine": {"a": odd}, "rows": [row]}),
+        benchmark_markdown({"title": "T", "measurements": [{"machine": {"a": odd}, "rows": [row]}]}),
     ):
         assert "<script>" not in text
         assert r"\<script\>alert\(1\)\<\/script\> \| \{raw\}\`x\` \$y\$ \*z\* next" in text
@@ -436,7 +436,8 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "goal": 20.0,
         "met": True,
     }
-    text = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [row]})
+    measured = {"machine": {"cores": 2}, "rows": [row]}
+    text = benchmark_markdown({"title": "Hessians", "measurements": [measured]})
     for part in (
         "## Hessians",
         "P = 41 (P 2,401, error 1.5e-15)",
@@ -444,9 +445,32 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "- 80 ms (peer)",
         "40 (38–43); slower: 99\n",
         "20, met",
-        "cores 2.",
+        "- A: cores 2\n",
     ):
         assert part in text
-    missed = benchmark_markdown({"title": "Hessians", "machine": {"cores": 2}, "rows": [{**row, "met": False}]})
+    missed = benchmark_markdown(
+        {"title": "Hessians", "measurements": [{"machine": {"cores": 2}, "rows": [{**row, "met": False}]}]}
+    )
     assert "20, missed" in missed
     assert "met" not in missed.replace("missed", "")
+
+
+def test_the_figures_of_two_machines_stand_side_by_side() -> None:
+    def measured(processor: str, chunks: int) -> dict[str, object]:
+        peer = f"peer, chunks of {chunks}"
+        row = {
+            "facts": {},
+            "seconds": {"ours": 1.0, peer: 2.0},
+            "ratios": {peer: 2.0},
+            "spread": {peer: [1, 3]},
+            "best_peer": peer,
+            "goal": None,
+            "met": None,
+        }
+        rows = [{"case": case, **row} for case in ("small", "large")]
+        return {"machine": {"processor": processor}, "rows": rows}
+
+    text = benchmark_markdown({"title": "T", "measurements": [measured("first", 16), measured("second", 64)]})
+    order = [line.strip("* -") for line in text.splitlines() if line.strip("* -") in ("small", "large", "A", "B")]
+    assert order == ["small", "A", "small", "B", "large", "A", "large", "B"]
+    assert "- A: processor first\n- B: processor second\n" in text
