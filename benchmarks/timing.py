@@ -161,12 +161,17 @@ def machine() -> dict[str, object]:
 
 
 def _commit() -> str:
-    """The state of the project that is measured; "-dirty" behind it where files differ from the commit."""
-    git = ("git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty")
+    """The commit of the project that is measured, and whether the library differs from it."""
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        commit, changes = (_git(*words) for words in (("rev-parse", "--short", "HEAD"), ("status", "--short", "src")))
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{commit}, with changes" if changes else commit
+
+
+def _git(*words: str) -> str:
+    command = ("git", "-C", str(Path(__file__).parents[1]), *words)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _kernel(pool: Mapping[str, object]) -> str:
