@@ -42,7 +42,7 @@ def test_another_state_of_the_sources_is_said_plainly(root: Path, tiny: SimpleNa
     text = trust_markdown(root)
     assert "Done at commit `abc` on 2026-01-02 in 2 minutes" in text
     assert "1,234" in text
-    write(root, {"kills": PART | {"seconds": 20}})
+    write(root, {"kills": PART | {"seconds": 20, "tested": {}, "summary": {"kills": 1}}})
     assert "in 1 minute: " in trust_markdown(root)
     write(root, {"kills": PART | {"tested": tested, "summary": {"kills": 1234}}})
     assert "What it tried is as it was then." in text
