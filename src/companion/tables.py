@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from string import ascii_uppercase
 from typing import Any
 
 from companion.claims import Claim, Declaration, format_number
@@ -239,7 +240,7 @@ def benchmark_markdown(result: Mapping[str, Any]) -> str:
 
     Times are medians of one call; the ratio is the median over paired rounds, with its range; other peers follow.
     """
-    measurements = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", result["measurements"], strict=False))
+    measurements = dict(zip(ascii_uppercase, result["measurements"], strict=False))
     rows = [(row, letter) for letter, measured in measurements.items() for row in measured["rows"]]
     cases = list(dict.fromkeys(_case(row) for row, _ in rows))
     rows.sort(key=lambda pair: cases.index(_case(pair[0])))

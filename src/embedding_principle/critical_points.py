@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.linalg import norm
-from numpy.typing import NDArray
 from torch import Tensor
 
 from embedding_principle.arguments import checked, number, real, variable, whole
@@ -31,7 +30,7 @@ from embedding_principle.curvature.kinks import kinks
 from embedding_principle.curvature.passes import Derivatives
 from embedding_principle.risks import Risk
 from embedding_principle.saturation import saturated
-from embedding_principle.trust_region import FLAT, Array, Rows, descent_step, polishing_step
+from embedding_principle.trust_region import FLAT, Array, Mask, Rows, descent_step, polishing_step
 
 CONVERGED, DRIFTING, STALLED, AT_A_KINK = "converged", "drifting", "stalled", "at a kink"
 NOT_FINITE = "not finite"
@@ -43,8 +42,6 @@ _REMEDIES = {
     AT_A_KINK: "a sample sits on a kink of its neuron, so give other starts or a smooth activation",
     NOT_FINITE: "scale the data, or give smaller starts",
 }
-
-Mask = NDArray[np.bool_]
 
 # The risk of a perfect fit is round-off, (1e-15)² times the targets' scale squared: differences below this are noise.
 _PERFECT_FIT = 1e-20

@@ -35,6 +35,7 @@ from embedding_principle.arguments import checked, real
 # NumPy starts its calls on small arrays in a quarter of torch's time, and there are many here; torch factorizes.
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 # Curvature below this fraction of ‖H‖ counts as flat: the rounding errors of a null eigenvalue (1e-15 ‖H‖ when P < 10,
 # 1e-14 ‖H‖ at P = 100) stay below it.
@@ -246,7 +247,7 @@ class _ShiftSearch:
         size = norm(self._matrix, axis=(1, 2))
         self._high = norm(self._gradient, axis=-1) / self._radius + size
 
-    def _guess_again(self, newton: Array, short: NDArray[np.bool_]) -> None:
+    def _guess_again(self, newton: Array, short: Mask) -> None:
         """Newton's σ where it lies between the bounds; below them zero, if that may do; else a mean of the bounds."""
         self._low = np.where(short, np.maximum(self._guess, self._low), self._low)
         self._high = np.where(short, self._high, self._guess)

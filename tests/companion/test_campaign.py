@@ -36,15 +36,17 @@ def test_before_the_campaign_the_page_says_so(root: Path) -> None:
     assert trust_markdown(root) == NOT_YET
 
 
+def test_the_shortest_part_took_one_minute(root: Path) -> None:
+    write(root, {"kills": PART | {"seconds": 20, "tested": {}, "summary": {"kills": 1}}})
+    assert "in 1 minute: " in trust_markdown(root)
+
+
 def test_another_state_of_the_sources_is_said_plainly(root: Path, tiny: SimpleNamespace) -> None:
     tested = {name: digest_of(root, name) for name in ("src/toy", "book", "constraints.txt")}
     write(root, {"kills": PART | {"tested": tested, "summary": {"kills": 1234}}})
     text = trust_markdown(root)
     assert "Done at commit `abc` on 2026-01-02 in 2 minutes" in text
     assert "1,234" in text
-    write(root, {"kills": PART | {"seconds": 20, "tested": {}, "summary": {"kills": 1}}})
-    assert "in 1 minute: " in trust_markdown(root)
-    write(root, {"kills": PART | {"tested": tested, "summary": {"kills": 1234}}})
     assert "What it tried is as it was then." in text
     assert "Not run yet: *Faults put into the source*" in text
     (root / "book/intro.md").write_text("# Other prose", encoding="utf-8")
