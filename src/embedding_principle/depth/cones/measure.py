@@ -79,8 +79,8 @@ def gaussian_measure(
 
     Raises:
         ValueError: if normals are not a finite matrix with at least one row, runs < 2, the points are no power of two,
-            the particles are so few that none reached the cone, or a cone of three dimensions is so thin that rounding
-            spoils its angles.
+            the particles are so few that none reached the cone, a cone of three dimensions is so thin that rounding
+            spoils its angles, or rounding hides which rows bound the cone.
 
     Example:
         >>> octant = gaussian_measure(torch.eye(3, dtype=torch.float64), generator=torch.Generator())
@@ -113,7 +113,7 @@ def interior_direction(normals: Tensor) -> Tensor | None:
     least squares. The cone is empty exactly when the hull contains the origin (Gordan's alternative).
 
     Raises:
-        ValueError: if normals are not a finite matrix with at least one row.
+        ValueError: if normals are not a finite matrix with at least one row, or rounding hides the nearest element.
 
     Example:
         >>> interior_direction(torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64))
@@ -148,7 +148,8 @@ def irredundant(normals: Tensor) -> Tensor:
         Indices in increasing order; of equal rows one stays.
 
     Raises:
-        ValueError: if the cone is empty, or normals are not a finite matrix with at least one row.
+        ValueError: if the cone is empty, normals are not a finite matrix with at least one row, or rounding hides which
+            rows bound the cone.
 
     Example:
         >>> irredundant(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64))
@@ -186,7 +187,21 @@ def _non_negative(matrix: Array, target: Array) -> Array:
     """The x ≥ 0 that minimizes ‖matrix x − target‖."""
     # Lawson and Hanson's method is finite, yet SciPy's default of 3 iterations a column is at times too few.
     solution: Array = optimize.nnls(matrix, target, maxiter=30 * matrix.shape[1])[0]
+    if _is_minimum(matrix, target, solution):
+        return solution
+    # Where many faces meet SciPy's method may end too early, and not say so (scipy/scipy#25389); the other is slower.
+    solution = optimize.lsq_linear(matrix, target, (0, np.inf), method="bvls", tol=1e-15).x
+    if not _is_minimum(matrix, target, solution):
+        raise ValueError("normals: rounding hides which of them bound the cone; leave out rows that nearly repeat")
     return solution
+
+
+def _is_minimum(matrix: Array, target: Array, solution: Array) -> bool:
+    """Whether the slope is zero where x > 0 and leads below zero elsewhere, to rounding (Karush, Kuhn and Tucker)."""
+    lengths = np.linalg.norm(matrix, axis=0)
+    downhill = matrix.T @ (target - matrix @ solution)
+    steep = np.where(solution > 0, np.abs(downhill), downhill)
+    return bool((steep <= _TOLERANCE * lengths * (np.linalg.norm(target) + lengths @ solution)).all())
 
 
 def _plain_vertices(points: Array) -> list[int]:

@@ -121,6 +121,30 @@ def test_a_product_of_polygons_by_splitting(corners: int, radius: float, copies:
     assert_measures(result, copies * math.log(measure), within=0.3)
 
 
+@pytest.mark.parametrize("redundant", [False, True])
+@pytest.mark.parametrize(("corners", "copies"), [(12, 12), (24, 10), (34, 13)])
+def test_margins_where_many_facets_are_equally_near(corners: int, copies: int, redundant: bool) -> None:
+    # A non-negative least-squares problem with many minimizers: SciPy's nnls ends too early in one of ten rotations
+    # and more, and the cone was called empty.
+    rows = torch.nn.functional.normalize(torch.block_diag(*[polygon(corners, 0.1)[0]] * copies), dim=1)
+    if redundant:
+        rows = torch.cat([rows, torch.nn.functional.normalize(rows + rows.roll(1, 0), dim=1)])
+    margin = 0.1 / math.hypot(1, 0.1) / math.sqrt(copies)
+    for seed in range(30):
+        turned = rows @ torch.linalg.qr(normal(rows.shape[1], rows.shape[1], seed=seed)).Q
+        direction = interior_direction(turned)
+        assert direction is not None
+        assert (turned @ direction).min().item() == pytest.approx(margin, rel=1e-10)
+
+
+def test_what_the_solver_cannot_settle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished = optimize.OptimizeResult(x=np.array([1.0, 0.0]))
+    monkeypatch.setattr(optimize, "nnls", lambda *_, **__: (unfinished.x, 0.0))
+    monkeypatch.setattr(optimize, "lsq_linear", lambda *_, **__: unfinished)
+    with pytest.raises(ValueError, match="normals: rounding hides which of them bound the cone; leave out rows"):
+        interior_direction(torch.eye(2, dtype=torch.float64))
+
+
 def test_splitting_is_unbiased_with_few_particles() -> None:
     normals, measure = polygon(4, 0.2)
     rows = torch.nn.functional.normalize(product(normals, 2), dim=1)
