@@ -89,4 +89,4 @@ def test_the_installed_version_asks_for_three_packages_and_offers_extras(wheel: 
     required = [line for line in metadata if line.startswith("Requires-Dist: ") and "extra ==" not in line]
     assert [line.split()[1].partition(">")[0] for line in required] == ["torch", "numpy", "scipy"]
     extras = [line.split()[1] for line in metadata if line.startswith("Provides-Extra: ")]
-    assert extras == ["book", "pdf", "cluster", "bench", "test"]
+    assert extras == ["book", "pdf", "cluster", "bench", "compiled", "test"]

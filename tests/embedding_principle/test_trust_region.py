@@ -60,10 +60,16 @@ def graded(size: int, decades: float, negative: int, generator: torch.Generator)
     return (values * signs).expand(20, size)
 
 
+both_ways = pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
+
+
+@both_ways
 @pytest.mark.parametrize("decades", [1, 6, 10, 14])
 @pytest.mark.parametrize("negative", [0, 1, 5])
 @pytest.mark.parametrize("size", [5, 16, 40])
-def test_a_descent_step_is_as_good_as_with_eigenvectors(size: int, negative: int, decades: float) -> None:
+def test_a_descent_step_is_as_good_as_with_eigenvectors(
+    size: int, negative: int, decades: float, compiled: bool
+) -> None:
     generator = torch.Generator().manual_seed(size + negative)
     matrix, vectors = symmetric(graded(size, decades, negative, generator), generator)
     values, vectors = torch.linalg.eigh(matrix)
@@ -74,7 +80,7 @@ def test_a_descent_step_is_as_good_as_with_eigenvectors(size: int, negative: int
             ..., 0
         ]
         for guess in (torch.zeros(20), 10 ** normal(20, generator=generator)):
-            step, decrease, shift = descent_step(matrix, gradient, radius, guess)
+            step, decrease, shift = descent_step(matrix, gradient, radius, guess, compiled=compiled)
             assert (step.norm(dim=-1) <= 1.0501 * radius).all()
             # The other may be longer than the radius by a twentieth, which takes a tenth more at most.
             assert (decrease >= TAKEN / 1.1025 * -model(matrix, gradient, best)).all()
@@ -82,32 +88,37 @@ def test_a_descent_step_is_as_good_as_with_eigenvectors(size: int, negative: int
             assert (shift >= 0).all()
 
 
+@both_ways
 @pytest.mark.parametrize("slope", [0.0, 1e-300, 1e-12, 1e-6])
-def test_hard_cases_go_down_the_lowest_eigenvector(slope: float) -> None:
+def test_hard_cases_go_down_the_lowest_eigenvector(slope: float, compiled: bool) -> None:
     """The gradient has next to no part along the one negative curvature, and the Newton step of the rest is short."""
     generator = torch.Generator().manual_seed(0)
     matrix, vectors = symmetric(torch.tensor([-1.0, 1.0, 1e3, 1e6]).double().expand(20, 4), generator)
     part = torch.tensor([slope, 0.1, 1.0, 1.0]).double()
     gradient, radius = vectors @ part, torch.ones(20).double()
-    step, decrease, _ = descent_step(matrix, gradient, radius, torch.zeros(20))
+    step, decrease, _ = descent_step(matrix, gradient, radius, torch.zeros(20), compiled=compiled)
     # Along the eigenvector −½ more than Newton's step takes, for which rounding of the gradient (1e-16) is enough.
     assert (decrease >= TAKEN * (0.5 * (1 - 0.05**2) + 0.05**2)).all()
     assert (step.norm(dim=-1) <= 1.0501).all()
 
 
-def test_newtons_step_is_taken_where_it_is_inside() -> None:
+@both_ways
+def test_newtons_step_is_taken_where_it_is_inside(compiled: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     matrix, _ = symmetric(torch.tensor([1e-9, 1e-3, 1.0, 1e3]).double().expand(20, 4), generator)
     step = 0.1 * normal(20, 4, generator=generator)
     gradient = -(matrix @ step[..., None])[..., 0]
-    found, decrease, shift = descent_step(matrix, gradient, torch.ones(20), torch.full((20,), 0.3))
+    found, decrease, shift = descent_step(matrix, gradient, torch.ones(20), torch.full((20,), 0.3), compiled=compiled)
     # The condition number is 1e12: the step along the flattest direction keeps four digits, the decrease all.
     torch.testing.assert_close(found, step, rtol=0, atol=1e-3)
     torch.testing.assert_close(decrease, -(gradient * step).sum(-1) / 2, rtol=1e-9, atol=0)
     assert not shift.any()
 
 
-def test_few_factorizations_are_enough_and_eigenvectors_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("compiled", "most"), [(False, 200), (True, 1)])
+def test_few_factorizations_are_enough_and_eigenvectors_the_exception(
+    compiled: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = []
     whole = trust_region._spectral_descent
     monkeypatch.setattr(
@@ -116,9 +127,29 @@ def test_few_factorizations_are_enough_and_eigenvectors_the_exception(monkeypatc
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         matrix = normal(20, 8, 8, generator=generator)
-        descent_step(matrix + matrix.mT, normal(20, 8, generator=generator), torch.ones(20), torch.zeros(20))
-    # Of a thousand, from a guess of zero, which says nothing; 121 were seen.
-    assert sum(rows) < 200
+        gradient = normal(20, 8, generator=generator)
+        descent_step(matrix + matrix.mT, gradient, torch.ones(20), torch.zeros(20), compiled=compiled)
+    # Of a thousand, from a guess of zero, which says nothing; 121 were seen, and none with compiled steps.
+    assert sum(rows) < most
+
+
+@both_ways
+def test_a_model_that_overflows_has_no_step_of_a_finite_decrease(compiled: bool) -> None:
+    matrix = torch.diag(torch.tensor([1e300, -1e300, 1.0]))[None].double()
+    gradient = torch.tensor([[1e300, 1e300, 0.0]]).double()
+    radius = torch.tensor([1e200]).double()
+    assert not descent_step(matrix, gradient, radius, torch.zeros(1), compiled=compiled)[1].isfinite().any()
+
+
+def test_compiled_steps_are_the_same_where_both_are_settled_by_factorizations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for size in (1, 2, 7, 33):
+        half = normal(30, size, size, generator=generator)
+        matrix = half @ half.mT / size + torch.eye(size, dtype=torch.float64)
+        model = matrix, normal(30, size, generator=generator), 10 ** normal(30, generator=generator)
+        plain, compiled = (descent_step(*model, torch.zeros(30), compiled=each) for each in (False, True))
+        for one, other in zip(plain, compiled):
+            torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
 
 
 def test_a_polishing_step_lowers_the_gradient_of_the_model_and_leaves_flat_directions() -> None:

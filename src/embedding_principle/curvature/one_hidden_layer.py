@@ -10,6 +10,7 @@ block of size m_0 + 2 for each neuron's parameters (w_i, b_i, v_i):
 from dataclasses import dataclass
 from functools import cache, reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,8 @@ def _residual(passes: Passes) -> Tensor:
     residual = slopes.new_zeros(count, width, size + 1, size + 1)
     # (S, m_1, n) times (n, (m_0 + 1)²), in one product.
     bent = passes.bends[0] @ outer(inputs, inputs)[0].mT
-    residual[..., :-1, :-1] = bent.view(count, width, size, size)
+    bent = bent.view(count, width, size, size)
+    residual[..., :-1, :-1] = (bent + bent.mT) / 2  # a matrix product rounds unsymmetrically
     residual[..., -1, :-1] = residual[..., :-1, -1] = (passes.deltas[1] * slopes) @ inputs[0].mT
     return residual
 
@@ -141,12 +143,22 @@ def one_hidden_layer_hessian(risk: Risk, theta: Tensor) -> Tensor:
 
 
 def _share(found: Derivatives, rows: slice, passes: Passes, own: Tensor) -> Tensor:
-    """The share of some of the samples in H, not yet symmetric to the last bit; in risk and gradient it is added."""
+    """The share of some of the samples in H; in risk and gradient it is added."""
     found.add(rows, passes)
     parts = _parts(passes)
-    matrix = parts.jacobian.new_zeros(*parts.jacobian.shape[:2], parts.jacobian.shape[1])
-    matrix[:, own.unsqueeze(2), own.unsqueeze(1)] = parts.residual
-    return matrix.baddbmm_(parts.jacobian, parts.jacobian.mT)
+    jacobian = parts.jacobian.numpy()
+    # NumPy finds J Jᵀ with half of the products, and symmetric to the last bit.
+    with np.errstate(all="ignore"):
+        matrix = torch.from_numpy(np.matmul(jacobian, jacobian.swapaxes(1, 2)))
+    matrix.flatten(1).index_add_(1, own, parts.residual.flatten(1))
+    return matrix
+
+
+@cache
+def _own_entries(network: Network) -> Tensor:
+    """Where H, flattened, holds the blocks of the neurons, integers (m_1 (m_0 + 2)²,)."""
+    own = _neurons(network)
+    return (network.n_parameters * own.unsqueeze(2) + own.unsqueeze(1)).flatten()
 
 
 @checked
@@ -163,11 +175,9 @@ def one_hidden_layer_derivatives(risk: Risk, theta: Tensor) -> Derivatives:
         >>> one_hidden_layer_derivatives(risk, torch.tensor([[1.0, 0.0, 2.0, 0.0]]).double()).gradient
         tensor([[4., 0., 2., 0.]], dtype=torch.float64)
     """
-    own = _neurons(risk.network)
+    own = _own_entries(risk.network)
     blocks = blocks_of_passes(risk, theta, units=risk.network.n_parameters)
     found = Derivatives.sums(theta)
     for rows, samples in blocks:
-        total = reduce(Tensor.add_, (_share(found, rows, passes, own) for passes in samples))
-        # A matrix product rounds J Jᵀ unsymmetrically.
-        torch.add(total, total.mT, out=found.hessian[rows]).mul_(0.5)
+        found.hessian[rows] = reduce(Tensor.add_, (_share(found, rows, passes, own) for passes in samples))
     return found
