@@ -21,7 +21,7 @@ _SURVIVING = 0.25  # any value from 0.1 to 0.5 is within a third of the least va
 _FEWEST = 500  # particles of a pilot run: a level's probability is then ¼ ± 0.02, which costs no variance to speak of
 _UNIT = 1e-9  # the length of a normalized vector is off by 1e-16
 _PARALLEL = 1e-150  # in place of f_i·v = 0: the facet is far away, and its distance comes back at the next axis
-_BLOCK = 1000  # particles whose distances to a hundred facets the cache holds
+_BLOCK = 2000  # particles whose distances to a hundred facets the cache holds, or nearly so
 
 
 @checked
@@ -95,7 +95,8 @@ def _half_space(centre: Tensor, particles: int, generator: Generator) -> Tensor:
 
 def _entry(normals: Tensor, centre: Tensor, u: Tensor) -> Tensor:
     """The infimum of the τ for which K_τ contains each particle, (particles,)."""
-    return -((normals @ u) / (centre @ u)).amin(0)
+    ratios = torch.mm(normals, u).div_(centre @ u)
+    return torch.from_numpy(-ratios.numpy().min(0))  # in a quarter of torch's time, as below
 
 
 def _copied(u: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
