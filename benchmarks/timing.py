@@ -29,8 +29,8 @@ FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "ours"
-# Optional, see the extra `bench`.
-_PEERS = ("jax",)
+# Optional, see the extras `bench` and `compiled`.
+_OPTIONAL = ("jax", "numba")
 
 # A sample shorter than this would measure the clock and the interpreter's caches rather than the work.
 _SHORTEST_SAMPLE = 0.02
@@ -156,7 +156,7 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "BLAS kernels": ", ".join(sorted({_kernel(pool) for pool in threadpool_info() if pool["user_api"] == "blas"})),
-        **{name: version(name) for name in ("torch", "numpy", "scipy", *_PEERS) if find_spec(name)},
+        **{name: version(name) for name in ("torch", "numpy", "scipy", *_OPTIONAL) if find_spec(name)},
     }
 
 
