@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from companion.chapters import find_chapters
 from companion.execution import executed_path
@@ -13,7 +14,9 @@ from companion.rendering import HTML
 
 ROOT = Path(__file__).parents[1]
 
-torch.set_num_threads(1)  # `make test` runs two processes; chapters too have one thread each
+# `make test` runs two processes; chapters too have one thread each.
+torch.set_num_threads(1)
+threadpool_limits(1)
 
 # Property tests run on loaded machines: no deadline for an example, and the same examples in every run.
 settings.register_profile("companion", deadline=None, max_examples=25, derandomize=True)

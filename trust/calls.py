@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 import embedding_principle
@@ -51,6 +52,7 @@ class TooLong(BaseException):
 def pieces(scope: Scope) -> Iterator[Piece]:
     """A piece a function."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
     torch.set_default_dtype(torch.float64)
     names = list(good_calls())
     for name in names[:: len(names) // 8] if scope.sample else names:

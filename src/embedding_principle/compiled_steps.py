@@ -4,9 +4,9 @@ A factorization of a few parameters takes a microsecond, and a call of a library
 rules and bounds are those of `trust_region`, which says why they are stable, and which is the oracle; only are more
 factorizations tried, since they cost so little. Arithmetic is IEEE's: what is not a number stays so.
 
-numba is optional: the extra `compiled`. Without it the loops are plain Python, and `require_numba` refuses. Machine
-code is kept beside this file or, where that place is read-only, in numba's folder of the user; where neither can be
-written each process compiles anew, in some seconds.
+numba is optional: the extra `compiled`. Without it the loops are plain Python, which `trust_region` does not run.
+Machine code is kept beside this file or, where that place is read-only, in numba's folder of the user; where neither
+can be written each process compiles anew, in some seconds.
 """
 
 import math
@@ -20,34 +20,19 @@ try:
     from numba import njit
 except ImportError:  # not installed, or made for another NumPy
     njit = None
+INSTALLED = njit is not None
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
-# More than five are rare; a hard case, which none settles, is left to eigenvectors.
+# Up to a sixth of the rows takes more than five; a hard case, which none settles, is left to eigenvectors.
 _FACTORIZATIONS = 30
 
 
-def require_numba() -> None:
-    """Refuse where numba is not installed.
-
-    Raises:
-        ValueError: with the command that installs it.
-
-    Example:
-        >>> require_numba()
-    """
-    if njit is None:
-        raise ValueError(
-            'compiled: needs numba; install it with pip install "embedding-principle-companion[compiled]", or leave '
-            "compiled=True out"
-        )
-
-
 def _compiled(loop: _Loop) -> _Loop:
-    if njit is None:
+    if not INSTALLED:
         return loop
     try:
         compiled: _Loop = njit(loop, cache=True, error_model="numpy")
@@ -67,10 +52,7 @@ def settle(matrix: Array, gradient: Array, radius: Array, guess: Array, missed: 
         missed: that share.
 
     Returns:
-        The steps, (S, P), their σ, (S,), and the rows that no factorization settled, whose step is zero.
-
-    Raises:
-        ValueError: as `require_numba` does.
+        The steps, (S, P), their σ, (S,), and the rows that no factorization settled, whose step says nothing.
 
     Example:
         >>> saddle, one = np.diag([2.0, -1.0])[None], np.ones(1)
@@ -78,8 +60,7 @@ def settle(matrix: Array, gradient: Array, radius: Array, guess: Array, missed: 
         >>> bool(shift[0] > 1), len(left)
         (True, 0)
     """
-    require_numba()
-    step, shift = np.zeros_like(gradient), np.empty_like(guess)
+    step, shift = np.zeros(gradient.shape), np.zeros(guess.shape)
     with np.errstate(all="ignore"):
         h, g, r, start = map(np.ascontiguousarray, (matrix, gradient, radius, guess))
         settled = _settle(h, g, r, start, missed, step, shift)
@@ -95,8 +76,6 @@ def _settle(
     for row in range(len(guess)):
         sigma = _descend(matrix[row], gradient[row], radius[row], guess[row], missed, step[row], turned, factor)
         settled[row], shift[row] = sigma >= 0, sigma if sigma >= 0 else guess[row]
-        if not settled[row]:
-            step[row] = 0.0
     return settled
 
 
@@ -125,7 +104,7 @@ def _descend(
                 return shift
             # The smaller root of ‖s + τz‖ = r, z = turned / size; where there is none it is no number.
             room, along = radius**2 - length**2, pull / size
-            tau = room / (along + math.sqrt(along**2 + room))
+            tau = room / (along + np.sqrt(along**2 + room))
             if (tau / size) ** 2 * pull <= missed * (energy + shift * radius**2):
                 step += turned * (tau / size)
                 return shift
@@ -143,12 +122,12 @@ def _descend(
 @_compiled
 def _bounds(matrix: Array, gradient: Array, radius: float) -> tuple[float, float]:
     """Bounds of σ: −λ_min lies between −min H_ii and ‖H‖; beyond it, ‖s‖ ≤ ‖g‖/(σ − ‖H‖)."""
-    low, total = -math.inf, 0.0
+    low, total = -math.inf, np.float64(0.0)
     for i in range(len(gradient)):
         low = max(low, -matrix[i, i])
         for j in range(len(gradient)):
             total += matrix[i, j] ** 2
-    return low, _norm(gradient) / radius + math.sqrt(total)
+    return low, _norm(gradient) / radius + np.sqrt(total)
 
 
 @_compiled
@@ -159,7 +138,7 @@ def _guess(low: float, high: float, newton: float) -> float:
         return newton
     if low < 0 and newton <= 0:
         return 0.0
-    return max(math.sqrt(floor * high), floor + 0.01 * (high - floor))
+    return max(float(np.sqrt(floor * high)), floor + 0.01 * (high - floor))
 
 
 @_compiled
@@ -176,7 +155,7 @@ def _factorize(matrix: Array, shift: float, factor: Array) -> bool:
             pivot -= factor[i, k] ** 2
         if not pivot > 0:  # nor where it is not a number
             return False
-        factor[i, i] = math.sqrt(pivot)
+        factor[i, i] = np.sqrt(pivot)
     return True
 
 
@@ -200,7 +179,7 @@ def _solve(factor: Array, vector: Array) -> float:
 
 @_compiled
 def _norm(vector: Array) -> float:
-    total = 0.0
+    total = np.float64(0.0)
     for entry in vector:
         total += entry**2
-    return math.sqrt(total)
+    return float(np.sqrt(total))

@@ -50,6 +50,8 @@ _SECULAR_ITERATIONS = 10
 _MISSED = 0.02
 # One or two are the rule.
 _FACTORIZATIONS = 5
+# Parameters up to which compiled loops are quicker than LAPACK, which works on several numbers at once.
+_MOST_COMPILED = 60
 # Turns 0 / 0 into 0.
 _TINY = 1e-300
 
@@ -145,8 +147,8 @@ def descent_step(
         gradient: g, (S, P).
         radius: r, (S,), positive.
         shift: a guess of σ, (S,), the last step's, say; zeros will do.
-        compiled: True runs loops that numba compiles, in a fraction of the time; see `compiled_steps`. The steps are
-            as good, but not the same to the last bit.
+        compiled: True runs loops that numba compiles, in a fraction of the time, for up to sixty parameters; for
+            more LAPACK is quicker. See `compiled_steps`: the steps are as good, but not the same to the last bit.
 
     Returns:
         The steps s, (S, P), −g·s − ½ s·Hs, (S,), and their σ, (S,), as the next guess; not finite where float64
@@ -164,7 +166,10 @@ def descent_step(
     """
     h, g, r = _model(matrix, gradient, radius)
     guess = real("shift", shift, tuple(r.shape)).clamp(min=0).numpy()
-    step, sigma, left = (_compiled_settle if compiled else _settle)(h, g, r, guess)
+    if compiled:
+        require_numba()
+    settle = _compiled_settle if compiled and g.shape[1] <= _MOST_COMPILED else _settle
+    step, sigma, left = settle(h, g, r, guess)
     with np.errstate(all="ignore"):
         if len(left):
             step[left] = _spectral_descent(h[left], g[left], r[left])
@@ -172,8 +177,26 @@ def descent_step(
     return torch.from_numpy(step), torch.from_numpy(decrease), torch.from_numpy(sigma)
 
 
-def _compiled_settle(matrix: Array, gradient: Array, radius: Array, guess: Array) -> tuple[Array, Array, Rows]:
+def require_numba() -> None:
+    """Refuse where compiled steps cannot be had.
+
+    Raises:
+        ValueError: without numba, with the command that installs it.
+
+    Example:
+        >>> require_numba()
+    """
     # numba takes half a second to load.
+    from embedding_principle.compiled_steps import INSTALLED
+
+    if not INSTALLED:
+        raise ValueError(
+            'compiled: needs numba; install it with pip install "embedding-principle-companion[compiled]", or leave '
+            "compiled=True out"
+        )
+
+
+def _compiled_settle(matrix: Array, gradient: Array, radius: Array, guess: Array) -> tuple[Array, Array, Rows]:
     from embedding_principle.compiled_steps import settle
 
     return settle(matrix, gradient, radius, guess, _MISSED)

@@ -375,6 +375,7 @@ def good_calls() -> dict[str, Call]:
             {"matrix": matrix[None], "gradient": theta[None], "radius": torch.ones(1), "shift": torch.zeros(1)}
             | {"compiled": True},
         ),
+        ("trust_region.require_numba", trust_region.require_numba, {}),
         (
             "trust_region.polishing_step",
             trust_region.polishing_step,

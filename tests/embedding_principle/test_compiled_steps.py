@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from embedding_principle import compiled_steps
+from embedding_principle.critical_points import search
+from embedding_principle.networks import Network
+from embedding_principle.risks import Risk
 from embedding_principle.trust_region import descent_step
 
 SOURCE = Path(compiled_steps.__file__).parent
@@ -82,6 +85,22 @@ def test_without_numba_the_module_can_be_read_and_its_steps_are_refused(library:
         'ValueError: compiled: needs numba; install it with pip install "embedding-principle-companion[compiled]", or '
         "leave compiled=True out"
     )
+
+
+def test_without_numba_a_search_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_steps, "INSTALLED", False)
+    x = torch.linspace(-1, 1, 5)[:, None]
+    for options in ({"descend": False}, {"max_iterations": 0}):
+        with pytest.raises(ValueError, match="compiled: needs numba"):
+            search(Risk(Network((1, 1)), x, x), torch.zeros(1, 2), compiled=True, **options)  # type: ignore[arg-type]
+
+
+def test_arrays_of_another_layout_are_not_compiled_for_again() -> None:
+    matrix, gradient = np.stack([np.eye(3)] * 4), np.ones((4, 3))
+    for other in (gradient, np.asfortranarray(gradient), np.ones((8, 3))[::2]):
+        step, _, _ = compiled_steps.settle(matrix, other, np.full(4, 9.0), np.zeros(4), 0.02)
+        np.testing.assert_array_equal(step, -1.0)
+    assert len(compiled_steps._settle.signatures) == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 20])

@@ -1,14 +1,17 @@
 """Critical points: what is called critical is, what is critical is accepted, and drift is told from both."""
 
 from collections.abc import Callable
+from unittest.mock import MagicMock
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from embedding_principle import compiled_steps, critical_points
 from embedding_principle.activations import (
     Activation,
     elu,
@@ -34,6 +37,7 @@ from embedding_principle.datasets import iris, one_dimensional
 from embedding_principle.depth.lifting import Insertion, lift
 from embedding_principle.networks import Network, with_ones
 from embedding_principle.risks import Risk, cross_entropy
+from embedding_principle.trust_region import Array, Rows
 
 generators = st.integers(0, 2**31).map(lambda seed: torch.Generator().manual_seed(seed))
 
@@ -479,14 +483,40 @@ def test_the_same_starts_give_the_same_bits() -> None:
     assert first.status == second.status
 
 
-def test_compiled_steps_end_at_the_same_minima() -> None:
+def test_compiled_steps_end_at_the_same_minima(monkeypatch: pytest.MonkeyPatch) -> None:
     risk, begin = line("wave", 2), starts(line("wave", 2), 32)
-    plain, compiled = (search(risk, begin, ridge=1e-3, compiled=each) for each in (False, True))
+    plain = search(risk, begin, ridge=1e-3)
+    steps = MagicMock(wraps=compiled_steps.settle)
+    monkeypatch.setattr(compiled_steps, "settle", steps)
+    compiled = search(risk, begin, ridge=1e-3, compiled=True)
+    assert steps.call_count > 10
     assert compiled.status == plain.status == ("converged",) * 32
     # From a start near a watershed rounding may lead to either side.
     same = (compiled.theta - plain.theta).norm(dim=-1) < 1e-9
     assert same.sum() >= 30
     assert (compiled.iterations - plain.iterations)[same].abs().max() <= 5  # at round-off, of some twenty
+
+
+def test_descent_goes_farther_where_its_model_is_exact_and_polishing_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    risk, begin = line("wave", 2), starts(line("wave", 2), 32)
+    lengths: list[tuple[Tensor, Tensor]] = []
+
+    class Watched(critical_points._Search):
+        def propose(self, rows: Rows) -> tuple[Array, Array]:
+            move, predicted = super().propose(rows)
+            shares = np.linalg.norm(move, axis=-1) / np.maximum(self.norm[rows], 1)
+            lengths.append((torch.from_numpy(shares), torch.from_numpy(self.polishing[rows])))
+            return move, predicted
+
+    monkeypatch.setattr(critical_points, "_Search", Watched)
+    search(risk, begin, ridge=1e-3)
+    search(risk, begin, descend=False)
+    shares, polishing = map(torch.cat, zip(*lengths))
+    # A step may be longer than its radius by a twentieth.
+    assert shares[polishing].max() <= 0.1 * 1.06
+    assert 0.2 < shares[~polishing].max() <= 0.3 * 1.06
 
 
 def test_progress_counts_down() -> None:

@@ -1,12 +1,14 @@
 """Steps in a ball: minimizers, whatever the condition of the Hessian, with eigenvectors as the other channel."""
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embedding_principle import trust_region
+from embedding_principle import compiled_steps, trust_region
 from embedding_principle.trust_region import descent_step, polishing_step, trust_region_step
 
 generators = st.integers(0, 2**31).map(lambda seed: torch.Generator().manual_seed(seed))
@@ -150,6 +152,16 @@ def test_compiled_steps_are_the_same_where_both_are_settled_by_factorizations() 
         plain, compiled = (descent_step(*model, torch.zeros(30), compiled=each) for each in (False, True))
         for one, other in zip(plain, compiled):
             torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "loops"), [(60, 1), (61, 0)])
+def test_loops_are_for_few_parameters(size: int, loops: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = MagicMock(wraps=compiled_steps.settle)
+    monkeypatch.setattr(compiled_steps, "settle", steps)
+    matrix, gradient = torch.eye(size, dtype=torch.float64)[None], torch.ones(1, size)
+    step, _, _ = descent_step(matrix, gradient, torch.full((1,), 100.0), torch.zeros(1), compiled=True)
+    torch.testing.assert_close(step, -gradient.double())
+    assert steps.call_count == loops
 
 
 def test_a_polishing_step_lowers_the_gradient_of_the_model_and_leaves_flat_directions() -> None:

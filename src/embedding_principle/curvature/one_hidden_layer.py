@@ -147,10 +147,10 @@ def _share(found: Derivatives, rows: slice, passes: Passes, own: Tensor) -> Tens
     found.add(rows, passes)
     parts = _parts(passes)
     jacobian = parts.jacobian.numpy()
-    # NumPy finds J Jᵀ with half of the products, and symmetric to the last bit.
+    # NumPy finds J Jᵀ with half of the products, and symmetric to the last bit. The threads are its BLAS's.
     with np.errstate(all="ignore"):
         matrix = torch.from_numpy(np.matmul(jacobian, jacobian.swapaxes(1, 2)))
-    matrix.flatten(1).index_add_(1, own, parts.residual.flatten(1))
+    matrix.view(len(matrix), -1).index_add_(1, own, parts.residual.flatten(1))
     return matrix
 
 

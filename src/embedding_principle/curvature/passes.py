@@ -133,12 +133,20 @@ def _curve(activation: Activation, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _tanh(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # NumPy takes a fifth of torch's time where the processor has AVX-512, and no more elsewhere.
-    with np.errstate(over="ignore"):
-        curve, e = np.tanh(z.numpy()), np.exp(-2.0 * np.abs(z.numpy()))
     # 1/cosh² = 4e/(1 + e)², e = exp(−2|z|): relative accuracy in the tails, as in `activations`, without cosh.
-    slope = 4.0 * e / np.square(1.0 + e)
-    return torch.from_numpy(curve), torch.from_numpy(slope), torch.from_numpy(-2.0 * curve * slope)
+    curve, e = _quick_tanh(z), z.abs().mul_(-2.0).exp_()
+    slope = (4.0 * e).div_(e.add_(1.0).square_())
+    return curve, slope, (curve * slope).mul_(-2.0)
+
+
+def _quick_tanh(z: Tensor) -> Tensor:
+    """Tanh by NumPy: with AVX-512 in a fraction of torch's time, else in about as much."""
+    try:
+        given = z.numpy()
+    except RuntimeError:  # in autograd's graph or under torch.func
+        return torch.tanh(z)
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(np.tanh(given))
 
 
 # By the functions themselves: another curve that bears the name of one of these is computed as it says.

@@ -1,5 +1,6 @@
 """The Hessian against differentiation, closed forms and finite differences."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from embedding_principle.activations import ACTIVATIONS, Activation, identity, t
 from embedding_principle.curvature.deep import closed_form_hessian
 from embedding_principle.curvature.hessian import differentiated_hessian, hessian
 from embedding_principle.curvature.one_hidden_layer import one_hidden_layer_hessian
+from embedding_principle.curvature.passes import passes_over
 from embedding_principle.networks import Network
 from embedding_principle.risks import Loss, Risk, cross_entropy, squared_error
 
@@ -145,3 +147,21 @@ def test_carries_no_graph() -> None:
     generator = torch.Generator().manual_seed(0)
     risk = random_risk(Network.uniform((1, 2, 1), tanh), generator, n=3)
     assert not hessian(risk, random_theta(risk.network, generator).requires_grad_(True)).requires_grad
+
+
+def test_numpys_floating_point_errors_are_no_matter_of_the_caller() -> None:
+    x = torch.linspace(-1, 1, 7)[:, None]
+    risk = Risk(Network.uniform((1, 3, 1), tanh), x, x)
+    with np.errstate(all="raise"):
+        # exp(−2|z|) underflows, and the gradient's squares overflow.
+        assert hessian(risk, torch.full((10,), 400.0)).isfinite().all()
+        assert not hessian(risk, torch.full((10,), 1e160)).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_passes_go_through_vectorized_maps() -> None:
+    x = torch.linspace(-1, 1, 7)[:, None]
+    risk = Risk(Network.uniform((1, 3, 1), tanh), x, x**2)
+    theta = torch.linspace(-1, 1, 40).view(2, 2, 10)
+    mapped = torch.func.vmap(lambda each: passes_over(risk, each).risk)(theta)
+    torch.testing.assert_close(mapped, risk(theta))

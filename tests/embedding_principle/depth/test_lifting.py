@@ -76,6 +76,13 @@ def test_inputs_of_any_size_are_lifted(activation: Activation, unit: float, widt
     assert violations(point, lift(point, unit * x, [insertion], generator=generator(0)), unit * x, insertion) == ()
 
 
+def test_parameters_in_autograds_graph_are_lifted_without_a_warning() -> None:
+    network, x = Network.uniform((2, 3, 1), relu), torch.linspace(-1, 1, 10).view(5, 2)
+    point = Parametrised(network, torch.linspace(-1, 1, network.n_parameters).requires_grad_())
+    deep = lift(point, x, [Insertion(1, 3, relu)], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(deep.forward(x), point.forward(x))
+
+
 def test_the_intercept_of_a_piece_is_kept() -> None:
     """Zero for every piece of the library's own activations: |z − 2| has the pieces 2 − z and z − 2."""
     pieces = (AffinePiece(-math.inf, 2.0, -1.0, 2.0), AffinePiece(2.0, math.inf, 1.0, -2.0))

@@ -10,6 +10,7 @@ arXiv:2205.13283). Its measure under N(0, I) is the chance that a random neuron 
 * by multilevel splitting otherwise (`embedding_principle.depth.cones.multilevel`).
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -186,9 +187,10 @@ def _unit_rows(normals: Tensor) -> Tensor:
 def _non_negative(matrix: Array, target: Array) -> Array:
     """The x ≥ 0 that minimizes ‖matrix x − target‖."""
     # Lawson and Hanson's method is finite, yet SciPy's default of 3 iterations a column is at times too few.
-    solution: Array = optimize.nnls(matrix, target, maxiter=30 * matrix.shape[1])[0]
-    if _is_minimum(matrix, target, solution):
-        return solution
+    with contextlib.suppress(RuntimeError):  # at the end of these it raises
+        solution: Array = optimize.nnls(matrix, target, maxiter=30 * matrix.shape[1])[0]
+        if _is_minimum(matrix, target, solution):
+            return solution
     # Where many faces meet SciPy's method may end too early, and not say so (scipy/scipy#25389); the other is slower.
     solution = optimize.lsq_linear(matrix, target, (0, np.inf), method="bvls", tol=1e-15).x
     if not _is_minimum(matrix, target, solution):

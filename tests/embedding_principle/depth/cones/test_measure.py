@@ -137,6 +137,15 @@ def test_margins_where_many_facets_are_equally_near(corners: int, copies: int, r
         assert (turned @ direction).min().item() == pytest.approx(margin, rel=1e-10)
 
 
+def test_where_one_solver_gives_up_the_other_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*_: object, **__: object) -> None:
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    expected = interior_direction(weyl_chamber(6))
+    monkeypatch.setattr(optimize, "nnls", gives_up)
+    torch.testing.assert_close(interior_direction(weyl_chamber(6)), expected)
+
+
 def test_what_the_solver_cannot_settle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished = optimize.OptimizeResult(x=np.array([1.0, 0.0]))
     monkeypatch.setattr(optimize, "nnls", lambda *_, **__: (unfinished.x, 0.0))
