@@ -97,11 +97,11 @@ def _descend(
         if _factorize(matrix, shift, factor):
             step[:] = -gradient
             energy = _solve(factor, step)
-            turned[:] = step
-            pull = _solve(factor, turned)
-            length, size = _norm(step), _norm(turned)
+            length = _norm(step)
             if shift == 0 and length <= radius:
                 return shift
+            turned[:] = step
+            pull, size = _solve(factor, turned), _norm(turned)
             # The smaller root of ‖s + τz‖ = r, z = turned / size; where there is none it is no number.
             room, along = radius**2 - length**2, pull / size
             tau = room / (along + np.sqrt(along**2 + room))
@@ -143,19 +143,19 @@ def _guess(low: float, high: float, newton: float) -> float:
 
 @_compiled
 def _factorize(matrix: Array, shift: float, factor: Array) -> bool:
-    """Write L, lower triangular, with L Lᵀ = H + σ; False where that is not positive definite."""
+    """Write L, lower triangular, L Lᵀ = H + σ, its diagonal inverted; False where that is not positive definite."""
     for i in range(len(factor)):
         for j in range(i):
             rest = matrix[i, j]
             for k in range(j):
                 rest -= factor[i, k] * factor[j, k]
-            factor[i, j] = rest / factor[j, j]
+            factor[i, j] = rest * factor[j, j]
         pivot = matrix[i, i] + shift
         for k in range(i):
             pivot -= factor[i, k] ** 2
         if not pivot > 0:  # nor where it is not a number
             return False
-        factor[i, i] = np.sqrt(pivot)
+        factor[i, i] = 1.0 / np.sqrt(pivot)
     return True
 
 
@@ -167,10 +167,10 @@ def _solve(factor: Array, vector: Array) -> float:
         rest = vector[i]
         for k in range(i):
             rest -= factor[i, k] * vector[k]
-        vector[i] = rest / factor[i, i]
+        vector[i] = rest * factor[i, i]
         energy += vector[i] ** 2
     for i in range(size - 1, -1, -1):
-        last = vector[i] / factor[i, i]
+        last = vector[i] * factor[i, i]
         vector[i] = last
         for k in range(i):
             vector[k] -= factor[i, k] * last
