@@ -33,7 +33,7 @@ class _InPlace:
     backward: Writing
 
 
-def _tanh(z: Tensor, f: Tensor) -> None:
+def _tanh_by_exp(z: Tensor, f: Tensor) -> None:
     """Write 1 − 2/(1 + e^{2z}) to f; z is lost.
 
     The C library's tanh takes up to twice as long as exp and what is done around it. The absolute error is a rounding
@@ -43,12 +43,19 @@ def _tanh(z: Tensor, f: Tensor) -> None:
     torch.sub(_ONE, z, alpha=2, out=f)
 
 
+def _tanh_by_numpy(z: Tensor, f: Tensor) -> None:
+    """Write tanh z to f; z is lost. With AVX-512 NumPy takes less time than the other way, without it more."""
+    with np.errstate(all="ignore"):
+        np.tanh(z.numpy(), out=z.numpy())
+    f.copy_(z)
+
+
 _ONE = torch.ones((), dtype=torch.float64)
 
 # By σ and σ′ themselves: another curve that bears the name of one of these is computed as it says.
 _IN_PLACE: dict[tuple[Elementwise, Elementwise], _InPlace] = {
     (tanh.function, tanh.first): _InPlace(
-        _tanh,
+        _tanh_by_numpy if torch.backends.cpu.get_cpu_capability() == "AVX512" else _tanh_by_exp,
         lambda delta, f: torch.ops.aten.tanh_backward.grad_input(delta, f, grad_input=delta),
     ),
     (sigmoid.function, sigmoid.first): _InPlace(
