@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from companion.tables import benchmark_markdown
+from companion.tables import benchmarks_markdown
 
 ROOT = Path(__file__).parents[1]
 FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -57,7 +57,7 @@ def test_a_report_keeps_what_other_processors_measured_and_replaces_its_own(tmp_
     (own,) = (measured for measured in written["measurements"] if measured != other)
     assert own["rows"][0]["ratios"].keys() == {"peer"}
     assert own["machine"]["at commit"]
-    benchmark_markdown({**written, "measurements": [own]})
+    benchmarks_markdown([{**written, "measurements": [own]}])
 
 
 def test_results_that_are_none_are_named_and_left_alone(tmp_path: Path) -> None:

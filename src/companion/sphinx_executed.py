@@ -45,7 +45,7 @@ from companion.printable import make_printable
 from companion.repository import colab_url
 from companion.tables import (
     badge,
-    benchmark_markdown,
+    benchmarks_markdown,
     claims_markdown,
     code_span,
     list_table,
@@ -464,8 +464,8 @@ class BenchmarkTables(SphinxDirective):
         files = sorted(Path(self.env.srcdir, "benchmarks", "results").glob("*.json"))
         for path in files:
             self.env.note_dependency(str(path))
-        sections = [_benchmark(path) for path in files]
-        return self.parse_text_to_nodes("\n".join(sections), allow_section_headings=True)
+        sections = benchmarks_markdown([_benchmark(path) for path in files])
+        return self.parse_text_to_nodes(sections, allow_section_headings=True)
 
 
 class TrustReport(SphinxDirective):
@@ -482,9 +482,11 @@ class TrustReport(SphinxDirective):
         return self.parse_text_to_nodes(sections, allow_section_headings=True)
 
 
-def _benchmark(path: Path) -> str:
+def _benchmark(path: Path) -> dict[str, Any]:
     try:
-        return benchmark_markdown(json.loads(path.read_text(encoding="utf-8")))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        benchmarks_markdown([result])
+        return result
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExtensionError(f"{path}: not what `make benchmark` writes ({error!r}); run it again") from error
 

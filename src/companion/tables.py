@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from string import ascii_uppercase
 from typing import Any
@@ -235,12 +235,23 @@ def environments_markdown(chapters: Iterable[Status]) -> str:
     return list_table(("Machine", "Versions", "Chapters"), rows, "environments-table")
 
 
-def benchmark_markdown(result: Mapping[str, Any]) -> str:
-    """One file of ``benchmarks/results`` as MyST Markdown: title, for each case a row a machine, and the machines.
+def benchmarks_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Files of ``benchmarks/results`` as MyST Markdown; a processor has the same letter in all."""
+    found = {_processor(measured) for result in results for measured in result["measurements"]}
+    letters = dict(zip(sorted(found, reverse=True), ascii_uppercase, strict=False))
+    return "\n".join(_benchmark_markdown(result, letters) for result in results)
+
+
+def _processor(measured: Mapping[str, Any]) -> str:
+    return str(measured["machine"].get("processor"))
+
+
+def _benchmark_markdown(result: Mapping[str, Any], letters: Mapping[str, str]) -> str:
+    """Title, for each case a row a machine, and the machines.
 
     Times are medians of one call; the ratio is the median over paired rounds, with its range; other peers follow.
     """
-    measurements = dict(zip(ascii_uppercase, result["measurements"], strict=False))
+    measurements = {letters[_processor(measured)]: measured for measured in result["measurements"]}
     rows = [(row, letter) for letter, measured in measurements.items() for row in measured["rows"]]
     cases = list(dict.fromkeys(_case(row) for row, _ in rows))
     rows.sort(key=lambda pair: cases.index(_case(pair[0])))

@@ -27,7 +27,7 @@ from companion.measuring import MEASURED_MIME
 from companion.notebooks import Execution
 from companion.parameters import parse_parameters
 from companion.sphinx_executed import rerun_box, show_executed
-from companion.tables import badge, benchmark_markdown, claims_markdown, environments_markdown, list_table
+from companion.tables import badge, benchmarks_markdown, claims_markdown, environments_markdown, list_table
 
 SOURCE = 'seeds = 4  # how many\nname = "relu"  # an activation'
 PROSE = """# One chapter
@@ -415,7 +415,7 @@ def test_machines_and_versions_are_shown_as_they_are_whatever_they_hold() -> Non
     }  # fmt: skip
     for text in (
         environments_markdown([status]),
-        benchmark_markdown({"title": "T", "measurements": [{"machine": {"a": odd}, "rows": [row]}]}),
+        benchmarks_markdown([{"title": "T", "measurements": [{"machine": {"a": odd}, "rows": [row]}]}]),
     ):
         assert "<script>" not in text
         assert r"\<script\>alert\(1\)\<\/script\> \| \{raw\}\`x\` \$y\$ \*z\* next" in text
@@ -437,7 +437,7 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "met": True,
     }
     measured = {"machine": {"cores": 2}, "rows": [row]}
-    text = benchmark_markdown({"title": "Hessians", "measurements": [measured]})
+    text = benchmarks_markdown([{"title": "Hessians", "measurements": [measured]}])
     for part in (
         "## Hessians",
         "P = 41 (P 2,401, error 1.5e-15)",
@@ -448,8 +448,8 @@ def test_a_benchmark_shows_medians_ratio_range_and_goal() -> None:
         "- A: cores 2\n",
     ):
         assert part in text
-    missed = benchmark_markdown(
-        {"title": "Hessians", "measurements": [{"machine": {"cores": 2}, "rows": [{**row, "met": False}]}]}
+    missed = benchmarks_markdown(
+        [{"title": "Hessians", "measurements": [{"machine": {"cores": 2}, "rows": [{**row, "met": False}]}]}]
     )
     assert "20, missed" in missed
     assert "met" not in missed.replace("missed", "")
@@ -470,7 +470,12 @@ def test_the_figures_of_two_machines_stand_side_by_side() -> None:
         rows = [{"case": case, **row} for case in ("small", "large")]
         return {"machine": {"processor": processor}, "rows": rows}
 
-    text = benchmark_markdown({"title": "T", "measurements": [measured("first", 16), measured("second", 64)]})
+    text = benchmarks_markdown([{"title": "T", "measurements": [measured("second", 16), measured("first", 64)]}])
     order = [line.strip("* -") for line in text.splitlines() if line.strip("* -") in ("small", "large", "A", "B")]
     assert order == ["small", "A", "small", "B", "large", "A", "large", "B"]
-    assert "- A: processor first\n- B: processor second\n" in text
+    assert "- A: processor second\n- B: processor first\n" in text
+    alone = benchmarks_markdown(
+        [{"title": str(name), "measurements": [measured(name, 16)]} for name in ("second", "first")]
+    )
+    assert "- A: processor second\n" in alone
+    assert "- B: processor first\n" in alone
