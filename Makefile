@@ -28,7 +28,7 @@ check: .venv/installed-all
 	@touch $@
 
 .venv/installed-all: .venv/installed-book
-	$(INSTALL) '.[book,cluster,test]'
+	$(INSTALL) '.[book,cluster,compiled,test]'
 	@touch $@
 
 # Optional: it needs LaTeX, and says what to install where there is none.

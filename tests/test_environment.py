@@ -13,7 +13,7 @@ from companion.repository import VARIABLE
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DECLARED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["cluster"] + EXTRAS["test"]
+DECLARED = PROJECT["dependencies"] + [each for name in ("book", "cluster", "compiled", "test") for each in EXTRAS[name]]
 
 # A stamp, and the extras that the recipe below it installs.
 STAMP = r"^\.venv/(\S+):.*(?:\n\t.*)*?\n\t\$\(INSTALL\) '\.\[(.*)\]'$"

@@ -134,7 +134,7 @@ def test_margins_where_many_facets_are_equally_near(corners: int, copies: int, r
         turned = rows @ torch.linalg.qr(normal(rows.shape[1], rows.shape[1], seed=seed)).Q
         direction = interior_direction(turned)
         assert direction is not None
-        assert (turned @ direction).min().item() == pytest.approx(margin, rel=1e-10)
+        assert (turned @ direction).min().item() == pytest.approx(margin, rel=1e-10, abs=0)
 
 
 def test_where_one_solver_gives_up_the_other_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
