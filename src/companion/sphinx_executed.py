@@ -485,7 +485,7 @@ class TrustReport(SphinxDirective):
 def _benchmark(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        benchmarks_markdown([result])
+        benchmarks_markdown([result])  # alone, so that the file that is none is named
         return result
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExtensionError(f"{path}: not what `make benchmark` writes ({error!r}); run it again") from error

@@ -42,7 +42,9 @@ def _compiled(loop: _Loop) -> _Loop:
 
 
 def settle(matrix: Array, gradient: Array, radius: Array, guess: Array, missed: float) -> tuple[Array, Array, Rows]:
-    """The steps s of minimizers of g·s + ½ s·Hs over ‖s‖ ≤ r, up to a share of the largest decrease.
+    """Steps s that take the largest decrease of g·s + ½ s·Hs over ‖s‖ ≤ r, but for a share of it (Moré and Sorensen).
+
+    What is given is not checked: `trust_region.descent_step` does that.
 
     Args:
         matrix: H, (S, P, P), symmetric and finite.
